@@ -1,0 +1,25 @@
+"""Run Python functions on all cores, from asyncio, and believe what the library says."""
+
+from __future__ import annotations
+
+from . import errors as errors, events as events, options as options, status as status
+from ._jobs.task import Task as Task
+from ._worker.context import current_task as current_task, report_progress as report_progress
+from .errors import (
+    AioparallelError as AioparallelError,
+    HostError as HostError,
+    HostLost as HostLost,
+    MemoryLimitExceeded as MemoryLimitExceeded,
+    PoolClosed as PoolClosed,
+    RemoteError as RemoteError,
+    SerializationError as SerializationError,
+    TaskCancelled as TaskCancelled,
+    TaskError as TaskError,
+    TaskExited as TaskExited,
+    TaskTimeout as TaskTimeout,
+    UsageError as UsageError,
+    WorkerDied as WorkerDied,
+)
+from .pool import Pool as Pool
+
+__version__ = "0.1.0"

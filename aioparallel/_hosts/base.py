@@ -1,0 +1,122 @@
+"""What a host is to the engine: a place that offers slots. Implementing `Host` is all that a new kind of place needs.
+
+A host never decides: it does what it is told, at once and without waiting, and tells its `Reports` what happened. All of it runs in
+the pool's event loop.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from .._jobs.task import Attempt
+
+
+class Outcome(NamedTuple):
+    """How an attempt ended, as its slot said: not opened yet. See `_wire/messages` for the statuses and what `payload` is."""
+
+    ident: int
+    status: int
+    began: float
+    seconds: float
+    cpu: float
+    peak: int
+    payload: bytes | bytearray
+    buffers: tuple[bytearray, ...]
+
+
+class Death(NamedTuple):
+    """The end of a slot and of everything below it, as its agent saw it."""
+
+    index: int
+    incarnation: int
+    exit_code: int | None
+    signal: int | None
+    ident: int
+    """The attempt that ran, 0: none."""
+    why: int
+    """BY_ITSELF or the reason it was killed for: `_wire/messages`."""
+    item: int
+    peak: int
+    leftovers: bool
+    asked: bool
+
+
+class Reports(Protocol):
+    """What a host tells. All times are CLOCK_MONOTONIC seconds of the controller."""
+
+    def host_up(self, host: str) -> None:
+        """The agent supervises, and nothing of an agent before it is alive."""
+
+    def host_down(self, host: str, reason: str, unbegun: dict[int, int]) -> None:
+        """The agent was lost. Every answer that had arrived was reported before; `unbegun`: of each slot, how many attempts never began."""
+
+    def host_failed(self, host: str, reason: str) -> None:
+        """The host cannot offer slots, and trying again will not help."""
+
+    def slot_up(self, host: str, index: int, incarnation: int, pid: int) -> None:
+        """The slot can work."""
+
+    def slot_died(self, host: str, death: Death) -> None:
+        """The slot is dead. Every answer it gave was reported before."""
+
+    def answered(self, host: str, index: int, incarnation: int, outcomes: list[Outcome]) -> None:
+        """The slot gave these answers, in this order."""
+
+    def part(self, host: str, index: int, incarnation: int, ident: int, status: int, body: bytes | bytearray) -> None:
+        """A part of a chunk's answer."""
+
+    def progressed(self, host: str, ident: int, done: float, total: float) -> None:
+        """A task reported how far it is; `total` nan: it did not say."""
+
+    def missed(self, host: str, index: int, incarnation: int, ident: int) -> None:
+        """A kill found its attempt not running: it has ended."""
+
+    def noticed(self, host: str, text: str) -> None:
+        """Something that status should say."""
+
+
+class Host(ABC):
+    """A place that offers slots."""
+
+    name: str
+    slots: int
+    """How many slots it offers at the most."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Bring the agent up, or begin to. Raises HostError where that is impossible. If cancelled: leaves nothing behind."""
+
+    @abstractmethod
+    def spawn(self, index: int, incarnation: int) -> None:
+        """Begin a slot. It may be sent attempts at once."""
+
+    @abstractmethod
+    def launch(self, index: int, attempts: Sequence[Attempt]) -> None:
+        """Send attempts to a slot, to run in this order behind those it has."""
+
+    @abstractmethod
+    def recall(self, index: int) -> int:
+        """Take back the last attempts sent to a slot that have not begun; return how many: they never will."""
+
+    @abstractmethod
+    def kill(self, index: int, ident: int, grace: float) -> None:
+        """Kill a slot's tree if it still runs that attempt (0: whatever it does); ask first where `grace` (seconds) is not 0.
+
+        A `slot_died` or `missed` follows.
+        """
+
+    @abstractmethod
+    def retire(self, index: int) -> None:
+        """Let an idle slot end as a Python program ends. `slot_died` follows."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Kill everything. `host_down` follows when all of it is dead."""
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Let go of everything at once, without a loop: the agent sees its link end and kills everything."""
+
+

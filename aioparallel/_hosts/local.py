@@ -1,0 +1,281 @@
+"""The local host: an agent on this machine, over inherited sockets.
+
+Guarantees
+    When `host_down` is reported after `close()`, every process of the host is dead. When this process ends, however it ends, the agent
+    sees it and kills everything.
+
+How it works
+    What asyncio starts is a launcher that forks the agent and ends: asyncio's subprocess transport kills its child when it is
+    collected, so it must not own the agent. Each slot's socket and permit pipe are made here and travel to the slot as descriptors, so
+    data takes no extra hop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Sequence
+from importlib.util import MAGIC_NUMBER
+from typing import Any
+
+from .._jobs.task import Attempt
+from .._wire.frames import FrameReader, encode
+from .._wire.messages import (
+    CLOSE,
+    DIED,
+    DISMISS,
+    FAILED,
+    HELLO,
+    KILL,
+    MISSED,
+    NOTICE,
+    PROTOCOL,
+    SPAWN,
+    SPAWNED,
+    WELCOME,
+    pack,
+    unpack,
+)
+from .._worker.machine import thread_environment, usable_cpus
+from ..errors import HostError
+from .base import Death, Host, Reports
+from .slot_link import SlotLink
+
+log = logging.getLogger("aioparallel")
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+RETIRE_SECONDS = 10.0
+"""How long a retiring slot's `atexit` functions may take."""
+_BOOT = "import sys;P=type(sys)('aioparallel');P.__path__=[{folder!r}];sys.modules['aioparallel']=P"
+"""An empty parent package: `_worker` runs without `aioparallel/__init__`, and so without asyncio."""
+
+
+class LocalHost(Host):
+    """Slots on this machine."""
+
+    def __init__(self, slots: int, reports: Reports, *, name: str = "local", seed: int, preload: tuple[str, ...], python: str | None) -> None:
+        self.name = name
+        self.slots = slots
+        self._reports = reports
+        self._seed = seed
+        self._preload = preload
+        self._python = python
+        self._nonce = secrets.token_hex(8)
+        self._generation = 0
+        self._links: dict[int, SlotLink] = {}
+        self._agent: socket.socket | None = None
+        self._agent_pid = 0
+        self._pending: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self._scratch = os.path.join(tempfile.gettempdir(), f"aioparallel-{self._nonce}")
+
+    # --- up and down
+
+    async def start(self) -> None:
+        """Start an agent; it is up when `host_up` is reported. Raises HostError where no interpreter can be started."""
+        python = self._python or sys.executable
+        if not python or getattr(sys, "frozen", False):
+            raise HostError(self.name, "this program has no Python interpreter of its own to start slots with: name one with Pool(python=...)")
+        self._generation += 1
+        self._loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.setblocking(False)
+            self._agent = ours
+            self._reader = FrameReader()
+            self._loop.add_reader(ours.fileno(), self._on_readable)
+            self._tell(HELLO, 0, self._hello(python))
+            try:
+                await self._launch_agent(python, theirs)
+            except BaseException:
+                self.abandon()
+                raise
+
+    def _hello(self, python: str) -> dict[str, Any]:
+        versions = {"protocol": PROTOCOL, "implementation": sys.implementation.name, "magic": MAGIC_NUMBER, "byteorder": sys.byteorder}
+        return {
+            "versions": versions,
+            "python": f"{sys.executable}, {sys.version.split()[0]}",
+            "slots": self.slots,
+            "host": self.name,
+            "seed": self._seed,
+            "sys_path": [entry for entry in sys.path if isinstance(entry, str)],
+            "preload": list(self._preload),
+            "nonce": f"{self._nonce}.",
+            "own_nonce": f"{self._nonce}.{self._generation}",
+            "sweep": self._generation > 1,
+            "scratch": self._scratch,
+            "boot": _BOOT.format(folder=_PACKAGE),
+            "flags": _interpreter_flags(),
+            "threads": 0,
+            "far": False,
+        }
+
+    async def _launch_agent(self, python: str, theirs: socket.socket) -> None:
+        boot = f"{_BOOT.format(folder=_PACKAGE)};from aioparallel._worker.agent import main;main({theirs.fileno()},{os.getpid()})"
+        environ = {**os.environ, "AIOPARALLEL_NONCE": f"{self._nonce}.{self._generation}"}
+        environ |= thread_environment(usable_cpus(), self.slots, environ)
+        try:
+            self.launcher = await asyncio.create_subprocess_exec(
+                python, *_interpreter_flags(), "-S", "-P", "-c", boot, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), env=environ
+            )
+        except OSError as error:
+            raise HostError(self.name, f"{python!r} could not be started: {error.strerror or error}; set Pool(python=...)") from error
+
+    def close(self) -> None:
+        """Kill everything; `host_down` follows."""
+        self._tell(CLOSE, 0)
+
+    def abandon(self) -> None:
+        """Close our ends: the agent sees that and kills everything."""
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
+        if self._agent is not None:
+            agent, self._agent = self._agent, None
+            if not self._loop.is_closed():
+                self._loop.remove_reader(agent.fileno())
+                self._loop.remove_writer(agent.fileno())
+            agent.close()
+
+    def kill_agent(self) -> None:
+        """Kill the agent itself: the last resort for one that does not answer; its slots die with it."""
+        if self._agent is not None and self._agent_pid:
+            try:
+                os.kill(self._agent_pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    # --- slots
+
+    def spawn(self, index: int, incarnation: int) -> None:
+        """Make a slot's socket and pipe, and have the agent fork a process for them."""
+        link = SlotLink(self.name, index, incarnation, self._reports, self._link_ended)
+        fds = link.open()
+        self._links[index] = link
+        self._tell(SPAWN, 0, index, incarnation, fds=fds)
+
+    def launch(self, index: int, attempts: Sequence[Attempt]) -> None:
+        """See `Host.launch`."""
+        link = self._links.get(index)
+        if link is not None:
+            link.launch(attempts)
+
+    def recall(self, index: int) -> int:
+        """See `Host.recall`."""
+        link = self._links.get(index)
+        return link.recall() if link is not None else 0
+
+    def kill(self, index: int, ident: int, grace: float) -> None:
+        """See `Host.kill`."""
+        link = self._links.get(index)
+        if link is not None:
+            self._tell(KILL, ident, index, link.incarnation, grace)
+
+    def retire(self, index: int) -> None:
+        """See `Host.retire`."""
+        link = self._links.get(index)
+        if link is not None:
+            link.retire()
+            self._tell(DISMISS, 0, index, link.incarnation, RETIRE_SECONDS)
+
+    def _link_ended(self, index: int) -> None:
+        link = self._links.get(index)
+        if link is not None:
+            # Most likely it is dying already. If a task closed the socket, no answer can come any more: the slot must go.
+            self._tell(KILL, 0, index, link.incarnation, 0.0)
+
+    # --- the agent's link
+
+    def _tell(self, kind: int, ident: int, *values: object, fds: tuple[int, ...] = ()) -> None:
+        if self._agent is None:
+            for fd in fds:
+                os.close(fd)
+            return
+        self._pending.append((encode(kind, 0, ident, pack(*values)), fds))
+        if len(self._pending) == 1:
+            self._flush()
+
+    def _flush(self) -> None:
+        assert self._agent is not None
+        while self._pending:
+            data, fds = self._pending[0]
+            try:
+                count = socket.send_fds(self._agent, [data], fds) if fds else self._agent.send(data)
+            except (BlockingIOError, InterruptedError):
+                self._loop.add_writer(self._agent.fileno(), self._flush)
+                return
+            except OSError:
+                count = len(data)  # the agent is gone: its end of the link will say so
+            for fd in fds:
+                os.close(fd)
+            self._pending.popleft()
+            if count < len(data):
+                self._pending.appendleft((data[count:], ()))
+        self._loop.remove_writer(self._agent.fileno())
+
+    def _on_readable(self) -> None:
+        assert self._agent is not None
+        try:
+            data = self._agent.recv(65536)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._lost()
+            return
+        for kind, _, ident, body, _ in self._reader.feed(data):
+            self._hear(kind, ident, unpack(body))
+
+    def _hear(self, kind: int, ident: int, values: tuple[Any, ...]) -> None:
+        if kind == DIED:
+            self._died(ident, *values)
+        elif kind == WELCOME:
+            self._agent_pid = values[0]["pid"]
+            self._reports.host_up(self.name)
+        elif kind == MISSED:
+            self._reports.missed(self.name, values[0], values[1], ident)
+        elif kind == FAILED:
+            self._reports.host_failed(self.name, values[2])
+        elif kind == NOTICE:
+            self._reports.noticed(self.name, values[0])
+        elif kind != SPAWNED:
+            log.warning("host %s sent an unknown message (%d)", self.name, kind)
+
+    def _died(self, ident: int, index: int, incarnation: int, code: int | None, number: int | None, *rest: int) -> None:
+        link = self._links.pop(index, None)
+        if link is None:
+            return
+        link.drain()
+        link.close()
+        why, item, peak, leftovers, asked = rest
+        self._reports.slot_died(self.name, Death(index, incarnation, code, number, ident, why, item, peak, bool(leftovers), bool(asked)))
+
+    def _lost(self) -> None:
+        """The agent is gone, and its slots with it. Take the answers that they gave before."""
+        for link in list(self._links.values()):
+            link.drain()
+        unbegun = {index: link.recall() for index, link in self._links.items()}
+        for _, fds in self._pending:
+            for fd in fds:
+                os.close(fd)
+        self._pending.clear()
+        self.abandon()
+        self._agent_pid = 0
+        self._reports.host_down(self.name, "its agent ended", unbegun)
+
+
+def _interpreter_flags() -> list[str]:
+    """Return the command line flags (-W, -X, -O ...) that make another interpreter behave as this one."""
+    return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined,no-any-return] # as multiprocessing does
+
+
+__all__ = ["LocalHost"]

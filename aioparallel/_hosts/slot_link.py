@@ -1,0 +1,287 @@
+"""The pool's end of the link to one local slot: attempts out, answers in, never blocking.
+
+Guarantees
+    Frames leave in the order they were written, whole. What is recalled will never begin: its permits are gone from the pipe.
+
+How it works
+    See `_worker/slot.py` for permits and generations. Writes go to the kernel at once; what it does not take waits for the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from struct import Struct
+from typing import Any
+
+from .._jobs.task import Attempt
+from .._wire.frames import HEADER, MAX_BODY, READ_SIZE, Frame, FrameError, FrameReader, encode
+from .._wire.link import framed, unframed
+from .._wire.messages import (
+    CALL,
+    CHUNK,
+    DEFINE,
+    EXTRAS,
+    FRESH,
+    LENGTH,
+    OUTCOME,
+    OUTCOME_HEAD,
+    PART,
+    PROGRESS,
+    PROGRESS_BODY,
+    READY,
+    RETIRE,
+    RUN,
+    RUN_HEAD,
+    SURROUND,
+    pack,
+)
+from .base import Outcome, Reports
+
+_RUN = Struct(HEADER.format + RUN_HEAD.format.lstrip("<"))
+_RUN_SIZE = RUN_HEAD.size
+_OUTCOME_SIZE = OUTCOME_HEAD.size
+HOLE_BYTES_A_TURN = 8 << 20
+"""Bytes of one large buffer that are received before the loop may do something else."""
+FOREVER = math.inf
+
+
+class SlotLink:
+    """One slot's socket and permit pipe."""
+
+    __slots__ = (
+        "_generation", "_host", "_incarnation", "_index", "_known", "_loop", "_on_end", "_path", "_pending", "_permits", "_reader", "_reading",
+        "_reports", "_socket", "_taker", "_writing",
+    )  # fmt: skip
+
+    def __init__(self, host: str, index: int, incarnation: int, reports: Reports, on_end: Callable[[int], None]) -> None:
+        self._host = host
+        self._index = index
+        self._incarnation = incarnation
+        self._reports = reports
+        self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        self._reader = FrameReader()
+        self._pending: deque[memoryview] = deque()
+        self._known: set[int] = set()
+        self._path = list(sys.path)
+        self._generation = 0
+
+    @property
+    def incarnation(self) -> int:
+        """Which process under this slot's number it is."""
+        return self._incarnation
+
+    def open(self) -> tuple[int, int]:
+        """Make socket and pipe; return the slot's ends, which the caller passes on and closes."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        taker, self._permits = os.pipe()
+        os.set_blocking(taker, False)
+        os.set_blocking(self._permits, False)
+        self._socket = ours
+        self._taker = taker
+        self._reading = True
+        self._writing = False
+        self._loop.add_reader(ours.fileno(), self._on_readable)
+        return theirs.detach(), os.dup(taker)
+
+    def close(self) -> None:
+        """Let go of the slot."""
+        if self._socket.fileno() < 0:
+            return
+        self._stop_reading()
+        if self._writing:
+            self._loop.remove_writer(self._socket.fileno())
+        self._pending.clear()
+        self._socket.close()
+        os.close(self._taker)
+        os.close(self._permits)
+
+    # --- out
+
+    def launch(self, attempts: Sequence[Attempt]) -> None:
+        """Send attempts and their permits."""
+        pieces: list[bytes] = []
+        generation = self._generation
+        if sys.path != self._path:
+            self._path = list(sys.path)
+            pieces.append(encode(SURROUND, 0, 0, pack([entry for entry in self._path if isinstance(entry, str)])))
+        for attempt in attempts:
+            self._encode(attempt, generation, pieces)
+        os.write(self._permits, bytes((generation,)) * len(attempts))
+        self._write(b"".join(pieces))
+
+    def _encode(self, attempt: Attempt, generation: int, pieces: list[bytes]) -> None:
+        task = attempt.task
+        function = task._function
+        number = 0
+        if not isinstance(function, str):
+            number = function.number
+            if number not in self._known:
+                self._define(function, pieces)
+        options = task._options
+        mode = CALL if task._sink is None else CHUNK
+        extras = b""
+        if options.name is not None or options.data is not None:
+            extras = options.extras
+            extras = LENGTH.pack(len(extras)) + extras
+            mode |= EXTRAS
+        payload, buffers = task._payload, task._buffers
+        timeout = options.timeout
+        memory = options.memory
+        limits = (task._deadline, FOREVER if timeout is None else timeout, options.grace, memory or 0)
+        size = _RUN_SIZE + len(extras) + len(payload)
+        if not buffers and size < MAX_BODY:
+            pieces.append(_RUN.pack(RUN, generation, 0, size, attempt.ident, number, attempt.number, mode, *limits))
+            if extras:
+                pieces.append(extras)
+            pieces.append(payload)
+            return
+        head, buffers = framed(RUN, generation, attempt.ident, RUN_HEAD.pack(number, attempt.number, mode, *limits) + extras, payload, buffers)
+        self._write(b"".join([*pieces, head]))
+        pieces.clear()
+        for buffer in buffers:
+            self._write(buffer)
+
+    def _define(self, function: Any, pieces: list[bytes]) -> None:
+        self._known.add(function.number)
+        name = function.name.encode()[:1000]
+        flags = FRESH if function.fresh else 0
+        head, buffers = framed(DEFINE, flags, function.number, len(name).to_bytes(2, "little") + name, function.data)
+        if not buffers:
+            pieces.append(head)
+            return
+        self._write(b"".join([*pieces, head]))
+        pieces.clear()
+        for buffer in buffers:
+            self._write(buffer)
+
+    def recall(self) -> int:
+        """Take back all permits that the slot has not taken; return how many."""
+        try:
+            taken = len(os.read(self._taker, 65536))
+        except BlockingIOError:
+            return 0
+        self._generation = (self._generation + 1) % 251
+        return taken
+
+    def retire(self) -> None:
+        """Ask the slot to end."""
+        self._write(encode(RETIRE, 0, 0, b""))
+
+    def _write(self, data: Any) -> None:
+        if not len(data):
+            return
+        view = memoryview(data).cast("B")
+        if not self._pending:
+            view = view[self._send(view) :]
+            if not len(view):
+                return
+            if not self._writing:
+                self._writing = True
+                self._loop.add_writer(self._socket.fileno(), self._on_writable)
+        self._pending.append(view)
+
+    def _send(self, view: memoryview) -> int:
+        try:
+            return self._socket.send(view)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError:
+            return len(view)  # the slot is dead or let go of its socket: its agent will tell, what is written does not matter
+
+    def _on_writable(self) -> None:
+        sent = 0
+        while self._pending and sent < HOLE_BYTES_A_TURN:
+            count = self._send(self._pending[0])
+            sent += count
+            if count < len(self._pending[0]):
+                self._pending[0] = self._pending[0][count:]
+                if not count:
+                    return
+            else:
+                self._pending.popleft()
+        if not self._pending:
+            self._writing = False
+            self._loop.remove_writer(self._socket.fileno())
+
+    # --- in
+
+    def _on_readable(self) -> None:
+        reader = self._reader
+        try:
+            if reader.hole is None:
+                data = self._socket.recv(READ_SIZE)
+                frames = reader.feed(data)
+                if not data:
+                    self._ended()
+            else:
+                frames = self._fill_holes()
+        except (BlockingIOError, InterruptedError):
+            return
+        except (FrameError, OSError):
+            self._ended()
+            return
+        if frames:
+            self._report(frames)
+
+    def _fill_holes(self) -> list[Frame]:
+        frames: list[Frame] = []
+        received = 0
+        while self._reader.hole is not None and received < HOLE_BYTES_A_TURN:
+            try:
+                count = self._socket.recv_into(self._reader.hole)
+            except (BlockingIOError, InterruptedError):
+                break
+            if not count:
+                self._ended()
+                break
+            received += count
+            frames += self._reader.fill(count)
+        return frames
+
+    def _report(self, frames: list[Frame]) -> None:
+        outcomes: list[Outcome] = []
+        for kind, flags, ident, body, buffers in frames:
+            if kind == OUTCOME:
+                began, seconds, cpu, peak = OUTCOME_HEAD.unpack_from(body)
+                payload, buffers = (body[_OUTCOME_SIZE:], ()) if not buffers else unframed(body, _OUTCOME_SIZE, buffers)
+                outcomes.append(Outcome(ident, flags, began, seconds, cpu, peak, payload, buffers))
+                continue
+            if outcomes:
+                self._reports.answered(self._host, self._index, self._incarnation, outcomes)
+                outcomes = []
+            if kind == PART:
+                self._reports.part(self._host, self._index, self._incarnation, ident, flags, unframed(body, 0, buffers)[0])
+            elif kind == PROGRESS:
+                self._reports.progressed(self._host, ident, *PROGRESS_BODY.unpack(body))
+            elif kind == READY:
+                self._reports.slot_up(self._host, self._index, self._incarnation, ident)
+        if outcomes:
+            self._reports.answered(self._host, self._index, self._incarnation, outcomes)
+
+    def _stop_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._socket.fileno())
+
+    def _ended(self) -> None:
+        """The slot's end was closed: it died, or a task closed it under its hands (then it can answer nothing any more)."""
+        if self._reading:
+            self._stop_reading()
+            self._on_end(self._index)
+
+    def drain(self) -> None:
+        """Report what a dead slot had written."""
+        while self._reading:
+            try:
+                self._socket.recv(1, socket.MSG_PEEK)
+            except OSError:
+                return
+            self._on_readable()

@@ -1,0 +1,66 @@
+"""What a slot answered, opened: a value or an exception.
+
+Guarantees
+    `opened` returns; only KeyboardInterrupt passes. What cannot be rebuilt becomes SerializationError or RemoteError with the text.
+    A user's exception keeps its type and arguments, and carries the far traceback as a note.
+"""
+
+from __future__ import annotations
+
+from marshal import loads as unmarshal
+from typing import Any
+
+from .._wire.codec import loads
+from .._wire.messages import EXITED, LENGTH, OK, OUT_OF_MEMORY, RAISED, STATUS
+from ..errors import MemoryLimitExceeded, RemoteError, SerializationError, TaskExited
+from .task import Attempt, Task
+
+BIG_PICKLE = 1 << 20
+"""Bytes. Larger pickles are opened in a worker thread, so that the loop goes on meanwhile."""
+
+
+def opened(task: Task[Any], attempt: Attempt, flags: int, payload: bytes | bytearray, buffers: tuple[Any, ...]) -> tuple[Any, Exception | None]:
+    """Return (value, None) or (None, exception) for what a slot answered."""
+    if flags & STATUS == OK:
+        try:
+            return loads(payload, buffers), None
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - hooks of the user's may raise anything
+            failed = SerializationError(f"the result of {task.name!r} could not be rebuilt: {type(error).__name__}: {error}")
+            failed.__cause__ = error if isinstance(error, Exception) else None
+            return None, failed
+    return None, exception_of(task, attempt, flags & STATUS, payload)
+
+
+def exception_of(task: Task[Any], attempt: Attempt, status: int, payload: bytes | bytearray) -> Exception:
+    """Return the exception that a failure's payload describes, with a note that says where it happened."""
+    (length,) = LENGTH.unpack_from(payload)
+    start = LENGTH.size
+    type_name, text, trace, _, what = unmarshal(payload[start : start + length])
+    error: Exception
+    if status == OUT_OF_MEMORY:
+        error = MemoryLimitExceeded(task._options.memory or 0, attempt.peak or 0)
+    elif status == RAISED:
+        cause = _rebuild(bytes(payload[start + length :]))
+        error = cause if isinstance(cause, Exception) else RemoteError(type_name, text)
+    elif status == EXITED:
+        cause = _rebuild(bytes(payload[start + length :]))
+        error = TaskExited(cause, f"{type_name}({text})" if cause is None else "")
+    else:
+        error = SerializationError(f"{what}: {type_name}: {text}")
+    where = f"task {task.id} {task.name!r}, attempt {attempt.number}, on {attempt.host}/{attempt.slot} (pid {attempt.pid})"
+    error.add_note(f"in {where}:\n{trace}")
+    return error
+
+
+def _rebuild(pickled: bytes) -> BaseException | None:
+    if not pickled:
+        return None
+    try:
+        rebuilt = loads(pickled)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - hooks of the user's may raise anything; the text is there
+        return None
+    return rebuilt if isinstance(rebuilt, BaseException) else None

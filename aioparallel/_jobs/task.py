@@ -1,0 +1,163 @@
+"""A task: one call a user asked for, and the awaitable handle to it.
+
+Guarantees
+    It is an `asyncio.Future`, so everything in asyncio and anyio works with it. Only the pool settles it. `cancel()` returns at once
+    and the task is done when its process tree is gone; it then ends as cancelled and in no other way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+
+from ..status import QUEUED, RUNNING, AttemptRecord
+
+if TYPE_CHECKING:
+    from .._wire.functions import Function
+    from ..options import Options
+
+__all__ = ["Attempt", "Task"]
+
+T = TypeVar("T")
+
+
+class Canceller(Protocol):
+    """Who cancels a task: the engine."""
+
+    def cancel(self, task: Task[Any], message: Any) -> bool:
+        """Ask for the task's end; as `Future.cancel`."""
+        ...
+
+    epoch: float
+    """What to add to CLOCK_MONOTONIC seconds to get seconds since the epoch."""
+
+
+class Attempt:
+    """One execution of a task on one slot."""
+
+    __slots__ = (
+        "began", "confirmed_dead", "cpu", "ended", "estimate", "host", "ident", "item", "number", "outcome", "peak", "pid", "sent",
+        "slot", "stopped", "task",
+    )  # fmt: skip
+
+    def __init__(self, task: Task[Any], number: int, host: str, slot: int, pid: int | None, sent: float, estimate: float) -> None:
+        self.task = task
+        self.number = number
+        self.ident = task._id << 16 | number
+        self.host = host
+        self.slot = slot
+        self.pid = pid
+        self.sent = sent
+        self.estimate = estimate
+        """Seconds that it was expected to run."""
+        self.outcome = RUNNING
+        self.began: float | None = None
+        self.ended: float | None = None
+        self.cpu: float | None = None
+        self.peak: int | None = None
+        self.stopped: str | None = None
+        self.confirmed_dead = True
+        self.item = 0
+        """Which item of a chunk ran when the slot died."""
+
+    def record(self, queued: float, epoch: float) -> AttemptRecord:
+        """Return what users see of it."""
+        return AttemptRecord(
+            number=self.number,
+            host=self.host,
+            slot=self.slot,
+            pid=self.pid,
+            queued_at=queued + epoch,
+            started_at=None if self.began is None else self.began + epoch,
+            ended_at=None if self.ended is None else self.ended + epoch,
+            outcome=self.outcome,
+            cpu_seconds=self.cpu,
+            peak_bytes=self.peak,
+            stopped=self.stopped,
+            confirmed_dead=self.confirmed_dead,
+        )
+
+
+class Task(asyncio.Future[T]):
+    """The handle to a submitted call: await it for its result.
+
+    If the awaiting is cancelled, so is the task: its process tree is killed, and the awaiting ends when that is confirmed.
+    """
+
+    __slots__ = (
+        "_asked", "_attempts", "_buffers", "_deadline", "_engine", "_failures", "_function", "_id", "_losses", "_message", "_options",
+        "_payload", "_queued", "_sink", "_state",
+    )  # fmt: skip
+
+    _id: int
+    _function: Function | str
+    """The function, or its name where the callable itself is in the payload."""
+    _payload: bytes
+    _buffers: tuple[Any, ...]
+    _options: Options
+    _state: str
+    _attempts: list[Attempt] | tuple[()]
+    _failures: int
+    _losses: int
+    _asked: bool
+    _message: Any
+    _queued: float
+    _deadline: float
+    _engine: Canceller
+    _sink: Any
+
+    @property
+    def id(self) -> int:
+        """The task's number in its pool."""
+        return self._id
+
+    @property
+    def name(self) -> str:
+        """What `options(name=)` said, or the function's name."""
+        function = self._function
+        return self._options.name or (function if isinstance(function, str) else function.name)
+
+    @property
+    def state(self) -> str:
+        """One of "queued", "running", "stopping", "succeeded", "failed", "cancelled"."""
+        return self._state
+
+    @property
+    def data(self) -> Any:
+        """What `options(data=)` gave."""
+        return self._options.data
+
+    @property
+    def attempts(self) -> tuple[AttemptRecord, ...]:
+        """Every execution so far, oldest first."""
+        epoch = self._engine.epoch
+        return tuple([attempt.record(self._queued, epoch) for attempt in self._attempts])
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Ask for the task's end; return False if it is done already.
+
+        A task that is on no slot is cancelled at once. Otherwise its process tree is killed (or asked first: `options(grace=)`) and the
+        task is done, as cancelled, when that is confirmed, at the latest after five seconds.
+        """
+        if self.done():
+            return False
+        return self._engine.cancel(self, msg)
+
+    def set_result(self, result: Any) -> NoReturn:
+        """Raise RuntimeError: only the pool settles a task."""
+        raise RuntimeError("a Task is settled by its pool alone")
+
+    def set_exception(self, exception: Any) -> NoReturn:
+        """Raise RuntimeError: only the pool settles a task."""
+        raise RuntimeError("a Task is settled by its pool alone")
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(f"{self!r} cannot travel to a slot: await it and pass on its result")
+
+    def __repr__(self) -> str:
+        where = ""
+        if self._attempts and self._state != QUEUED:
+            last = self._attempts[-1]
+            where = f" on {last.host}/{last.slot}"
+        tries = f", attempt {len(self._attempts)}" if len(self._attempts) > 1 else ""
+        return f"<Task {self._id} {self.name!r} {self._state}{where}{tries}>"

@@ -1,0 +1,59 @@
+"""One reader of a pool's events: a bounded queue that drops the oldest, and says so."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+
+from ..events import Event, EventsLost
+
+MAX_EVENTS = 10_000
+"""Events that wait for a slow reader at the most."""
+
+
+class Subscription(AsyncIterator[Event]):
+    """An async iterator of events; `close()` (or the pool's end) ends it."""
+
+    def __init__(self, on_close: Callable[[Subscription], None], size: int = MAX_EVENTS) -> None:
+        self._events: deque[Event] = deque()
+        self._size = size
+        self._lost = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._ended = False
+        self._on_close = on_close
+
+    def put(self, event: Event) -> None:
+        """Add an event; where there is no room, drop the oldest."""
+        if len(self._events) >= self._size:
+            self._events.popleft()
+            self._lost += 1
+        self._events.append(event)
+        self._wake()
+
+    def end(self) -> None:
+        """Let the reader have what waits, and then end."""
+        self._ended = True
+        self._wake()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._on_close(self)
+        self._events.clear()
+        self.end()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def __anext__(self) -> Event:
+        while not self._events:
+            if self._ended:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            return EventsLost(at=time.time(), count=lost)
+        return self._events.popleft()

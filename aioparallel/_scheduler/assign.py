@@ -1,0 +1,155 @@
+"""Which waiting task goes to which slot, and when a slot is begun.
+
+How it works
+    Slots are begun while more waits than empty slots can take. Then each slot with room is filled, the least loaded first, up to a
+    little estimated work (`ledger.FILL_SECONDS`), but never with more than its even share of what waits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .._jobs.task import Attempt, Task
+from ..events import AttemptStarted
+from ..status import IDLE, STARTING
+from .ledger import FILL_SECONDS, MAX_DEPTH, Slot, key_of
+from .lifecycle import slot_after, task_after
+from .stimuli import Action, Emit, Launch, Spawn
+
+if TYPE_CHECKING:
+    from .state import HostRecord, State
+
+
+def assign(state: State, now: float, actions: list[Action]) -> None:
+    """Launch what can be launched now."""
+    waiting = len(state.queue) + len(state.isolated)
+    if not waiting or state.closing is not None:
+        return
+    limit = state.max_tasks_per_slot
+    open_slots = [slot for slot in state.slots.values() if slot.room(limit)]
+    free = sum(not slot.outstanding for slot in open_slots)
+    if waiting > free:
+        open_slots += _begin_slots(state, waiting - free, now, actions)
+    if state.isolated:
+        _assign_isolated(state, open_slots, now, actions)
+    if open_slots and state.queue:
+        _fill(state, open_slots, now, actions)
+
+
+def _fill(state: State, slots: list[Slot], now: float, actions: list[Action]) -> None:
+    queue = state.queue
+    if len(slots) > 1:
+        slots.sort(key=_eagerness)
+    live = len(state.slots)
+    estimate_of = state.ledger.estimate
+    for slot in slots:
+        share = min(-(-len(queue) // live), MAX_DEPTH - len(slot.outstanding))
+        batch: list[Attempt] = []
+        was_empty = not slot.outstanding
+        while len(batch) < share or not slot.outstanding:
+            task = queue.head()
+            if task is None:
+                break
+            estimate = estimate_of(key_of(task))
+            if slot.outstanding and not slot.takes(task, estimate):
+                break
+            queue.pop()
+            batch.append(_attempt(task, slot, estimate, now))
+            if slot.load >= FILL_SECONDS and len(slot.outstanding) > 1:
+                break
+            if state.max_tasks_per_slot is not None and slot.launched >= state.max_tasks_per_slot:
+                break
+        if batch:
+            _launch(state, slot, batch, was_empty, now, actions)
+
+
+def _eagerness(slot: Slot) -> tuple[bool, float]:
+    return slot.state == STARTING, slot.load
+
+
+def _attempt(task: Task[Any], slot: Slot, estimate: float, now: float) -> Attempt:
+    attempts = task._attempts
+    attempt = Attempt(task, len(attempts) + 1, slot.host, slot.index, slot.pid, now, estimate)
+    if attempts:
+        attempts.append(attempt)  # type: ignore[union-attr]
+    else:
+        task._attempts = [attempt]
+    task._state = task_after(task._state, "launched")
+    slot.outstanding.append(attempt)
+    slot.load += estimate
+    slot.launched += 1
+    return attempt
+
+
+def _launch(state: State, slot: Slot, batch: list[Attempt], was_empty: bool, now: float, actions: list[Action]) -> None:
+    if was_empty:
+        slot.heard = now
+        slot.state = slot_after(slot.state, "launched")
+    if len(slot.outstanding) > 1 and state.silence_due > now + 0.005:
+        state.silence_due = now + 0.005
+    actions.append(Launch(slot.host, slot.index, batch))
+    if state.watched:
+        for attempt in batch:
+            where = {"host": slot.host, "slot": slot.index}
+            actions.append(Emit(AttemptStarted(at=now + state.epoch, task=attempt.task._id, attempt=attempt.number, **where)))
+
+
+def _assign_isolated(state: State, open_slots: list[Slot], now: float, actions: list[Action]) -> None:
+    """Give isolated tasks the slots that never served; where there are none, let an idle one end to make room."""
+    for slot in [slot for slot in open_slots if not slot.outstanding and not slot.launched]:
+        task = state.isolated.head()
+        if task is None:
+            return
+        state.isolated.pop()
+        open_slots.remove(slot)
+        slot.exclusive = True
+        _launch(state, slot, [_attempt(task, slot, state.ledger.estimate(key_of(task)), now)], True, now, actions)
+    coming = sum(slot.state == "retiring" for slot in state.slots.values())
+    for slot in [slot for slot in open_slots if slot.state == IDLE and not slot.outstanding]:
+        if coming >= len(state.isolated):
+            return
+        coming += 1
+        open_slots.remove(slot)
+        state.retire(slot, actions)
+
+
+def _begin_slots(state: State, wanted: int, now: float, actions: list[Action]) -> list[Slot]:
+    begun: list[Slot] = []
+    usable = [host for host in state.hosts.values() if host.failed is None]
+    if not usable and not state.slots:
+        state.fail_waiting(now, actions)
+        return begun
+    for host in usable:
+        if host.down or now < host.spawn_after:
+            continue
+        taken = {slot.index for slot in state.slots.values() if slot.host == host.name}
+        if len(taken) == host.slots:
+            continue
+        for index in range(host.slots):
+            if len(begun) == wanted:
+                return begun
+            if index not in taken:
+                begun.append(_begin(state, host, index, now, actions))
+    return begun
+
+
+def _begin(state: State, host: HostRecord, index: int, now: float, actions: list[Action]) -> Slot:
+    host.incarnations[index] += 1
+    slot = Slot(host.name, index, host.incarnations[index], now)
+    state.slots[slot.key] = slot
+    actions.append(Spawn(host.name, index, slot.incarnation))
+    return slot
+
+
+def replace(state: State, dead: Slot, now: float, actions: list[Action]) -> None:
+    """Begin a slot in the place of one that died, so that the next task need not wait for it."""
+    host = state.hosts[dead.host]
+    if host.failed is None and not host.down and now >= host.spawn_after and not dead.exclusive and dead.key not in state.slots:
+        _begin(state, host, dead.index, now, actions)
+
+
+def begin_wanted(state: State, slots: int, now: float, actions: list[Action]) -> None:
+    """Begin slots before there is work for them, until there are so many."""
+    missing = slots - len(state.slots)
+    if missing > 0 and state.closing is None:
+        _begin_slots(state, missing, now, actions)

@@ -1,0 +1,214 @@
+"""What the end of an attempt means for its task: settled, tried again, or run elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .._hosts.base import Death, Outcome
+from .._jobs.task import Attempt, Task
+from .._wire.messages import ASKED, BY_DEADLINE, BY_MEMORY, BY_TIMEOUT, OK, OUT_OF_MEMORY as CEILING, STATUS
+from ..errors import HostLost, MemoryLimitExceeded, PoolClosed, TaskError, TaskTimeout, WorkerDied
+from ..events import AttemptEnded, TaskEnded
+from ..status import CANCELLED, DIED, FAILED, LOST, OUT_OF_MEMORY, STOPPING, SUCCEEDED, TIMED_OUT
+from .ledger import Slot, key_of
+from .lifecycle import SETTLED, task_after
+from .stimuli import Action, Emit, Fail, Settle, SettleCancelled
+
+if TYPE_CHECKING:
+    from .state import State
+
+MAX_LOSSES = 10
+"""How often a task is run again after a loss that was not its doing."""
+
+
+class Endings:
+    """The rules, and the counts of what ended how."""
+
+    __slots__ = ("_state", "cancelled_count", "failed_count", "retried", "run_seconds", "succeeded")
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.succeeded = 0
+        self.failed_count = 0
+        self.cancelled_count = 0
+        self.retried = 0
+        self.run_seconds = 0.0
+
+    def ended(self, attempt: Attempt, outcome: Outcome, now: float, actions: list[Action]) -> None:
+        """An attempt gave its answer."""
+        task = attempt.task
+        _, flags, began, seconds, cpu, peak, _, _ = outcome
+        attempt.began = began
+        attempt.ended = began + seconds
+        if cpu == cpu:
+            attempt.cpu = cpu
+        if peak:
+            attempt.peak = peak
+        self.run_seconds += seconds
+        if task._state in SETTLED:
+            attempt.outcome = CANCELLED
+        elif task._state == STOPPING:
+            attempt.outcome = CANCELLED
+            if flags & ASKED:
+                attempt.stopped = "asked"
+            self.cancelled(task, None, now, actions)
+        elif flags & ASKED:
+            attempt.stopped = "asked"
+            self._failed_attempt(attempt, TIMED_OUT, _timeout(task, began), None, now, actions)
+        elif flags & STATUS == OK:
+            self._state.ledger.learn(key_of(task), seconds)
+            attempt.outcome = SUCCEEDED
+            task._state = task_after(task._state, "succeeded")
+            self.succeeded += 1
+            actions.append(Settle(task, attempt, outcome))
+            if self._state.watched:
+                self._tell(task, attempt, SUCCEEDED, now, actions)
+        else:
+            how = OUT_OF_MEMORY if flags & STATUS == CEILING else FAILED
+            self._failed_attempt(attempt, how, None, outcome, now, actions)
+
+    def slot_died(self, slot: Slot, death: Death, now: float, actions: list[Action]) -> None:
+        """A slot died: blame the attempt that ran, and put the others back."""
+        blamed, others = None, []
+        for attempt in slot.outstanding:
+            if attempt.ident == death.ident:
+                blamed = attempt
+            else:
+                others.append(attempt)
+        slot.outstanding.clear()
+        if blamed is None and others and others[0].task._state != STOPPING:
+            self._innocent(others[0], now, actions)
+        self._state.requeue([attempt for attempt in others if attempt.task._state not in SETTLED], "recalled", now, actions)
+        if blamed is not None:
+            self._killed(blamed, death, now, actions)
+
+    def _innocent(self, attempt: Attempt, now: float, actions: list[Action]) -> None:
+        """A slot died before this could begin: not its doing, but if that goes on and on, somebody must say so."""
+        task = attempt.task
+        task._losses += 1
+        if task._losses > MAX_LOSSES:
+            error = WorkerDied(None, None, f"and so did {MAX_LOSSES} others before they could begin it")
+            task._state = task_after(task._state, "failed")
+            self._fail(task, error, attempt, now, actions)
+
+    def _killed(self, attempt: Attempt, death: Death, now: float, actions: list[Action]) -> None:
+        task = attempt.task
+        attempt.ended = now
+        attempt.item = death.item
+        if task._options.memory is not None:
+            attempt.peak = death.peak
+        if death.why:
+            attempt.stopped = "killed"
+        if task._state in SETTLED:
+            attempt.outcome = CANCELLED
+            attempt.confirmed_dead = True
+        elif task._state == STOPPING:
+            self.cancelled(task, attempt, now, actions)
+        elif self._state.closing is not None:
+            task._state = task_after(task._state, "failed")
+            attempt.outcome = CANCELLED
+            self._fail(task, PoolClosed(self._state.closing), None, now, actions)
+        elif death.why in (BY_TIMEOUT, BY_DEADLINE):
+            limit = "timeout" if death.why == BY_TIMEOUT else "deadline"
+            error: TaskError = TaskTimeout(limit, getattr(task._options, limit))
+            self._failed_attempt(attempt, TIMED_OUT, error, None, now, actions)
+        elif death.why == BY_MEMORY:
+            error = MemoryLimitExceeded(task._options.memory or 0, death.peak)
+            self._failed_attempt(attempt, OUT_OF_MEMORY, error, None, now, actions)
+        else:
+            self._failed_attempt(attempt, DIED, WorkerDied(death.exit_code, death.signal, _detail(death)), None, now, actions)
+
+    def lost(self, attempt: Attempt, reason: str, now: float, actions: list[Action]) -> None:
+        """The attempt's host was lost under it."""
+        task = attempt.task
+        attempt.ended = now
+        attempt.outcome = LOST
+        if task._state in SETTLED:
+            return
+        if self._state.closing is not None:
+            if task._state == STOPPING:
+                self.cancelled(task, attempt, now, actions)
+            else:
+                task._state = task_after(task._state, "failed")
+                self._fail(task, PoolClosed(self._state.closing), None, now, actions)
+            return
+        if task._state == STOPPING:
+            self._state.hosts[attempt.host].limbo.append(task)
+            return
+        task._losses += 1
+        if task._options.idempotent is False or task._losses > MAX_LOSSES or task._sink is not None:
+            why = "it may not be run again (idempotent=False)" if task._options.idempotent is False else f"after {task._losses} losses"
+            task._state = task_after(task._state, "failed")
+            self._fail(task, HostLost(f"host {attempt.host!r} was lost while it ran the task ({reason}), {why}"), attempt, now, actions)
+            return
+        self._state.requeue([attempt], "lost", now, actions)
+
+    def _failed_attempt(
+        self, attempt: Attempt, how: str, error: TaskError | None, outcome: Outcome | None, now: float, actions: list[Action]
+    ) -> None:
+        """An attempt failed by the task's own doing: try again if that was asked for, else settle with `error` or `outcome`."""
+        task = attempt.task
+        attempt.outcome = how
+        again = task._failures < task._options.retries and self._state.closing is None
+        if again and not (isinstance(error, TaskTimeout) and error.limit == "deadline"):
+            task._failures += 1
+            self.retried += 1
+            self._tell_attempt(task, attempt, now, actions)
+            self._state.requeue([attempt], "retried", now, actions)
+            return
+        task._state = task_after(task._state, "failed")
+        if error is not None:
+            self._fail(task, error, attempt, now, actions)
+            return
+        assert outcome is not None
+        self.failed_count += 1
+        actions.append(Settle(task, attempt, outcome))
+        self._tell(task, attempt, FAILED, now, actions)
+
+    def failed(self, task: Task[Any], error: Exception, attempt: Attempt | None, now: float, actions: list[Action]) -> None:
+        """A waiting task ends in an error of ours."""
+        task._state = task_after(task._state, "failed")
+        self._fail(task, error, attempt, now, actions)
+
+    def _fail(self, task: Task[Any], error: Exception, attempt: Attempt | None, now: float, actions: list[Action]) -> None:
+        self.failed_count += 1
+        actions.append(Fail(task, error, attempt))
+        self._tell(task, attempt, FAILED, now, actions)
+
+    def cancelled(self, task: Task[Any], attempt: Attempt | None, now: float, actions: list[Action]) -> None:
+        """A task ends as cancelled."""
+        task._state = task_after(task._state, "cancelled")
+        if attempt is not None:
+            attempt.outcome = CANCELLED
+            attempt.ended = now
+        self.cancelled_count += 1
+        actions.append(SettleCancelled(task))
+        self._tell(task, attempt, CANCELLED, now, actions)
+
+    def _tell_attempt(self, task: Task[Any], attempt: Attempt, now: float, actions: list[Action]) -> None:
+        if self._state.watched:
+            where = {"host": attempt.host, "slot": attempt.slot}
+            ended = AttemptEnded(at=now + self._state.epoch, task=task._id, attempt=attempt.number, outcome=attempt.outcome, **where)
+            actions.append(Emit(ended))
+
+    def _tell(self, task: Task[Any], attempt: Attempt | None, outcome: str, now: float, actions: list[Action]) -> None:
+        if self._state.watched:
+            if attempt is not None:
+                self._tell_attempt(task, attempt, now, actions)
+            actions.append(Emit(TaskEnded(at=now + self._state.epoch, task=task._id, name=task.name, outcome=outcome)))
+
+
+def _timeout(task: Task[Any], began: float) -> TaskTimeout:
+    """Return the error for an attempt that ended within its grace after a limit of time."""
+    timeout = task._options.timeout
+    if timeout is not None and began + timeout <= task._deadline:
+        return TaskTimeout("timeout", timeout)
+    return TaskTimeout("deadline", task._options.deadline or 0.0)
+
+
+def _detail(death: Death) -> str:
+    if death.exit_code == 81:
+        return "it could not answer any more: the task closed the slot's own socket"
+    if death.leftovers:
+        return "an earlier task had left a thread or a process in that slot (isolate=True avoids this)"
+    return ""

@@ -1,0 +1,105 @@
+"""What is known of durations, and what each slot holds: the numbers behind every launch.
+
+How it works
+    For each function (by its name) a moving average of its run time: weight 1/8 for the newest, which counts at most four times the
+    average, so that one outlier does not empty the slots. A function never seen is taken to need 10 ms: it goes out alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from .._jobs.task import Attempt, Task
+from ..status import BUSY, IDLE, STARTING
+
+UNKNOWN_SECONDS = 0.010
+FILL_SECONDS = 0.002
+"""A slot is sent work ahead up to this much of it, by estimate: twice the prototype's 1 ms, since 1 ms tasks then always have one waiting."""
+AHEAD_SECONDS = 0.005
+"""A task expected to take longer than this is never sent ahead of its turn: a round trip is nothing to it."""
+MAX_DEPTH = 256
+BIG_BYTES = 1 << 16
+"""A task with a larger payload goes only to a slot that has nothing else."""
+MAX_FUNCTIONS = 10_000
+
+
+class Ledger:
+    """Estimates by function name; bounded."""
+
+    __slots__ = ("_seconds",)
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def estimate(self, name: str) -> float:
+        """Return how long (seconds) a call of that function is expected to run."""
+        return self._seconds.get(name, UNKNOWN_SECONDS)
+
+    def learn(self, name: str, seconds: float) -> None:
+        """Take a measured run time into the average."""
+        known = self._seconds.get(name)
+        if known is None:
+            if len(self._seconds) >= MAX_FUNCTIONS:
+                self._seconds.pop(next(iter(self._seconds)))
+            self._seconds[name] = seconds
+            return
+        ceiling = 4 * known + 1e-5
+        self._seconds[name] = known + ((seconds if seconds < ceiling else ceiling) - known) * 0.125
+
+
+def key_of(task: Task[Any]) -> str:
+    """Return the name under which a task's function is known."""
+    function = task._function
+    return function if isinstance(function, str) else function.name
+
+
+class Slot:
+    """One slot as the scheduler sees it."""
+
+    __slots__ = (
+        "done", "exclusive", "heard", "host", "incarnation", "index", "killing", "launched", "load", "outstanding", "pid", "state", "stuck",
+    )  # fmt: skip
+
+    def __init__(self, host: str, index: int, incarnation: int, now: float) -> None:
+        self.host = host
+        self.index = index
+        self.incarnation = incarnation
+        self.pid: int | None = None
+        self.state = STARTING
+        self.outstanding: deque[Attempt] = deque()
+        """Sent and not answered, in order; the first may run, the others have not begun."""
+        self.load = 0.0
+        """Estimated seconds of what is outstanding."""
+        self.heard = now
+        """When it last answered, or was last given work while it had none."""
+        self.stuck = False
+        """Its work was called back because it was silent: it gets no more until it answers."""
+        self.killing = 0
+        """The attempt it is being killed for, 0: none."""
+        self.launched = 0
+        self.done = 0
+        self.exclusive = False
+        """It serves one isolated task and nothing else."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Host and number."""
+        return self.host, self.index
+
+    def room(self, max_tasks: int | None) -> bool:
+        """Return whether it may be sent work now."""
+        if self.stuck or self.killing or self.exclusive or (max_tasks is not None and self.launched >= max_tasks):
+            return False
+        if not self.outstanding:
+            return self.state in (IDLE, STARTING)
+        return self.state == BUSY and len(self.outstanding) < MAX_DEPTH and (self.load < FILL_SECONDS / 2 or len(self.outstanding) < 2)
+
+    def takes(self, task: Task[Any], estimate: float) -> bool:
+        """Return whether this task may join what is outstanding (which is something)."""
+        if estimate > AHEAD_SECONDS or len(task._payload) > BIG_BYTES or task._buffers or task._options.isolate or self.state == STARTING:
+            return False
+        first = self.outstanding[0]
+        if first.estimate > AHEAD_SECONDS:
+            return False
+        return len(self.outstanding) < 2 or self.load + estimate <= FILL_SECONDS

@@ -1,0 +1,421 @@
+"""The scheduler's brain: a pure state machine. `handle(stimulus, now)` returns what must be done; it awaits, reads and writes nothing.
+
+Guarantees (each an invariant of the suite of random histories)
+    No slot runs two attempts at once, no attempt is on two slots. A task is settled exactly once. A task that was asked to be cancelled
+    is never settled in another way. An answer counts only if it comes from the slot that was asked, for the attempt it was asked for.
+    Whatever happens, every task is settled in the end.
+
+How it works
+    This file routes: what an end means is in `endings`, which slot gets what in `assign`, what may follow what in `lifecycle`. `now` is
+    CLOCK_MONOTONIC seconds.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import Any
+
+from .._jobs.task import Attempt, Task
+from ..errors import HostError, PoolClosed, TaskTimeout
+from ..events import CancelUnconfirmed, HostDown as HostDownEvent, HostUp as HostUpEvent, SlotEnded, SlotStarted, TaskSubmitted
+from ..status import IDLE, QUEUED, RUNNING, STOPPING
+from .assign import assign, begin_wanted, replace
+from .endings import Endings
+from .ledger import Ledger, Slot
+from .lifecycle import SETTLED, slot_after, task_after
+from .queue import Queue
+from .stimuli import (
+    Action,
+    Answered,
+    CancelAsked,
+    Clock,
+    CloseHost,
+    Closing,
+    Emit,
+    HostDown,
+    HostFailed,
+    HostUp,
+    Kill,
+    Missed,
+    Recall,
+    Recalled,
+    Retire,
+    SlotDied,
+    SlotUp,
+    Submitted,
+    Turned,
+    Wanted,
+)
+
+CONFIRM_SECONDS = 5.0
+"""How long a cancelled task waits for the death of its process tree."""
+AGAIN_SECONDS = 0.002
+"""A kill that found its attempt not yet begun is repeated after this."""
+SILENCE_SECONDS = 0.005
+"""A slot that is silent for so long, with work waiting behind what it runs, has that work called back."""
+START_FAILURES = 5
+"""So many slots in a row may die as they start before the host gives up."""
+NEVER = float("inf")
+
+
+class HostRecord:
+    """A host as the scheduler sees it."""
+
+    __slots__ = ("down", "failed", "incarnations", "limbo", "name", "slots", "spawn_after", "start_failures")
+
+    def __init__(self, name: str, slots: int) -> None:
+        self.name = name
+        self.slots = slots
+        self.down = False
+        self.failed: str | None = None
+        self.start_failures = 0
+        self.spawn_after = 0.0
+        self.incarnations = [0] * slots
+        self.limbo: list[Task[Any]] = []
+        """Tasks that are being cancelled, whose trees the next agent will kill."""
+
+
+class State:
+    """All that the scheduler knows."""
+
+    def __init__(self, hosts: dict[str, int], *, max_tasks_per_slot: int | None = None, epoch: float = 0.0) -> None:
+        self.hosts = {name: HostRecord(name, slots) for name, slots in hosts.items()}
+        self.slots: dict[tuple[str, int], Slot] = {}
+        self.queue = Queue()
+        self.isolated = Queue()
+        self.ledger = Ledger()
+        self.max_tasks_per_slot = max_tasks_per_slot
+        self.epoch = epoch
+        self.closing: str | None = None
+        self.watched = False
+        """Whether somebody subscribes to events: else none is built."""
+        self.endings = Endings(self)
+        self.silence_due = NEVER
+        self._timers: list[tuple[float, int, str, Any]] = []
+        self._timer_count = 0
+        self._handlers: dict[type, Any] = {
+            Submitted: self._submitted,
+            Turned: self._turned,
+            Wanted: self._wanted,
+            Answered: self._answered,
+            CancelAsked: self._cancel_asked,
+            Recalled: self._recalled,
+            SlotUp: self._slot_up,
+            SlotDied: self._slot_died,
+            Missed: self._missed,
+            Clock: self._clock,
+            HostUp: self._host_up,
+            HostDown: self._host_down,
+            HostFailed: self._host_failed,
+            Closing: self._close,
+        }
+
+    def handle(self, stimulus: Any, now: float) -> list[Action]:
+        """Take in what happened and return what must be done, in this order."""
+        actions: list[Action] = []
+        self._handlers[type(stimulus)](stimulus, now, actions)
+        return actions
+
+    @property
+    def next_due(self) -> float:
+        """When `Clock` is due (inf: not at all)."""
+        return min(self._timers[0][0] if self._timers else NEVER, self.silence_due)
+
+    def at(self, when: float, kind: str, what: object) -> None:
+        """Have `_clock` do something at a time."""
+        self._timer_count += 1
+        heappush(self._timers, (when, self._timer_count, kind, what))
+
+    def queue_of(self, task: Task[Any]) -> Queue:
+        """Return the queue that a task waits in."""
+        return self.isolated if task._options.isolate else self.queue
+
+    def unfinished(self) -> int:
+        """Return how many tasks wait or are out."""
+        out = sum(len(slot.outstanding) for slot in self.slots.values())
+        return len(self.queue) + len(self.isolated) + out + sum(len(host.limbo) for host in self.hosts.values())
+
+    # --- tasks
+
+    def _submitted(self, stimulus: Submitted, now: float, actions: list[Action]) -> None:
+        task = stimulus.task
+        if task._options.isolate:
+            self.isolated.push(task)
+        else:
+            self.queue.push(task)
+        if task._deadline != NEVER:
+            self.at(task._deadline, "deadline", task)
+        if self.watched:
+            actions.append(Emit(TaskSubmitted(at=now + self.epoch, task=task._id, name=task.name)))
+
+    def _turned(self, _: Turned, now: float, actions: list[Action]) -> None:
+        assign(self, now, actions)
+
+    def _wanted(self, stimulus: Wanted, now: float, actions: list[Action]) -> None:
+        begin_wanted(self, stimulus.slots, now, actions)
+
+    def _cancel_asked(self, stimulus: CancelAsked, now: float, actions: list[Action]) -> None:
+        task = stimulus.task
+        if task._state in SETTLED:
+            return  # its result is being rebuilt in a thread; the engine cancels it then
+        if task._state == QUEUED:
+            self.queue_of(task).leave()
+            self.endings.cancelled(task, None, now, actions)
+            return
+        task._state = task_after(task._state, "stopping")
+        attempt = task._attempts[-1]
+        self.at(now + CONFIRM_SECONDS, "unconfirmed", attempt)
+        actions.append(Recall(attempt.host, attempt.slot))
+
+    def requeue(self, attempts: list[Attempt], happened: str, now: float, actions: list[Action]) -> None:
+        """Put back, in order, tasks whose attempts did not begin (or were lost); settle those that may not wait any more."""
+        for attempt in reversed(attempts):
+            task = attempt.task
+            if task._state in SETTLED:
+                continue
+            if happened == "recalled":
+                task._attempts.pop()  # type: ignore[union-attr] - it never was one
+            if task._state == STOPPING:
+                self.endings.cancelled(task, None, now, actions)
+                continue
+            task._state = task_after(task._state, happened)
+            if self.closing is not None:
+                self.endings.failed(task, PoolClosed(self.closing), None, now, actions)
+            elif task._deadline <= now:
+                self._too_late(task, now, actions)
+            else:
+                self.queue_of(task).push_front(task)
+
+    def _too_late(self, task: Task[Any], now: float, actions: list[Action]) -> None:
+        self.endings.failed(task, TaskTimeout("deadline", task._options.deadline or 0.0), None, now, actions)
+
+    # --- slots
+
+    def _slot(self, host: str, index: int, incarnation: int) -> Slot | None:
+        slot = self.slots.get((host, index))
+        return slot if slot is not None and slot.incarnation == incarnation else None
+
+    def _slot_up(self, stimulus: SlotUp, now: float, actions: list[Action]) -> None:
+        slot = self._slot(*stimulus[:3])
+        if slot is None:
+            return
+        slot.pid = stimulus.pid
+        slot.heard = now
+        slot.state = slot_after(slot.state, "up")
+        self.hosts[slot.host].start_failures = 0
+        if slot.outstanding:
+            slot.state = slot_after(slot.state, "launched")
+            for attempt in slot.outstanding:
+                attempt.pid = slot.pid
+        if self.watched:
+            actions.append(Emit(SlotStarted(at=now + self.epoch, host=slot.host, slot=slot.index, pid=stimulus.pid)))
+        assign(self, now, actions)
+
+    def _answered(self, stimulus: Answered, now: float, actions: list[Action]) -> None:
+        slot = self._slot(stimulus.host, stimulus.index, stimulus.incarnation)
+        if slot is None:
+            return
+        outstanding = slot.outstanding
+        ended = self.endings.ended
+        for outcome in stimulus.outcomes:
+            if not outstanding or outstanding[0].ident != outcome.ident:
+                continue  # a stale or repeated answer: it answers nothing that was asked
+            attempt = outstanding.popleft()
+            slot.load -= attempt.estimate
+            slot.done += 1
+            ended(attempt, outcome, now, actions)
+        slot.heard = now
+        slot.stuck = False
+        if not outstanding:
+            self._emptied(slot, actions)
+        assign(self, now, actions)
+
+    def _emptied(self, slot: Slot, actions: list[Action]) -> None:
+        slot.load = 0.0
+        slot.state = slot_after(slot.state, "emptied")
+        self._wear(slot, actions)
+
+    def _wear(self, slot: Slot, actions: list[Action]) -> None:
+        """Let an empty slot end that has done all it was meant for."""
+        worn = self.max_tasks_per_slot is not None and slot.launched >= self.max_tasks_per_slot
+        if (worn or slot.exclusive) and not slot.killing and slot.state == IDLE:
+            self.retire(slot, actions)
+
+    def retire(self, slot: Slot, actions: list[Action]) -> None:
+        """Let an empty slot end."""
+        slot.state = slot_after(slot.state, "retired")
+        actions.append(Retire(slot.host, slot.index))
+
+    def _recalled(self, stimulus: Recalled, now: float, actions: list[Action]) -> None:
+        slot = self.slots.get((stimulus.host, stimulus.index))
+        if slot is None:
+            return
+        back = [slot.outstanding.pop() for _ in range(min(stimulus.count, len(slot.outstanding)))][::-1]
+        slot.launched -= len(back)
+        slot.load = sum(attempt.estimate for attempt in slot.outstanding)
+        self.requeue(back, "recalled", now, actions)
+        slot.stuck = bool(slot.outstanding)
+        if slot.outstanding:
+            self._kill_if_asked(slot, actions)
+        elif back:
+            self._emptied(slot, actions)
+        assign(self, now, actions)
+
+    def _kill_if_asked(self, slot: Slot, actions: list[Action]) -> None:
+        attempt = slot.outstanding[0]
+        if attempt.task._state == STOPPING and slot.killing != attempt.ident:
+            slot.killing = attempt.ident
+            grace = 0.0 if self.closing is not None else attempt.task._options.grace
+            actions.append(Kill(slot.host, slot.index, attempt.ident, grace))
+
+    def _missed(self, stimulus: Missed, now: float, actions: list[Action]) -> None:
+        slot = self._slot(stimulus.host, stimulus.index, stimulus.incarnation)
+        if slot is None or stimulus.ident != slot.killing:
+            return
+        if slot.outstanding and slot.outstanding[0].ident == stimulus.ident:
+            # Its answer is on the way, or it took its permit and has not begun: then the kill came too early.
+            self.at(now + AGAIN_SECONDS, "again", (slot, stimulus.ident))
+            return
+        slot.killing = 0
+        if slot.outstanding:
+            self._kill_if_asked(slot, actions)
+        else:
+            self._wear(slot, actions)
+        assign(self, now, actions)
+
+    def _slot_died(self, stimulus: SlotDied, now: float, actions: list[Action]) -> None:
+        death = stimulus.death
+        slot = self._slot(stimulus.host, death.index, death.incarnation)
+        if slot is None:
+            return
+        started = slot.state != "starting"
+        slot.state = slot_after(slot.state, "died")
+        del self.slots[slot.key]
+        if self.watched:
+            code, number = death.exit_code, death.signal
+            actions.append(Emit(SlotEnded(at=now + self.epoch, host=slot.host, slot=slot.index, exit_code=code, signal=number)))
+        self.endings.slot_died(slot, death, now, actions)
+        if not started and not slot.done:
+            self._start_failed(slot.host, death.exit_code, death.signal, now, actions)
+        if self.closing is None:
+            replace(self, slot, now, actions)
+            assign(self, now, actions)
+
+    def _start_failed(self, name: str, code: int | None, number: int | None, now: float, actions: list[Action]) -> None:
+        host = self.hosts[name]
+        host.start_failures += 1
+        host.spawn_after = now + 0.05 * 2**host.start_failures
+        self.at(host.spawn_after, "spawn", name)
+        if host.start_failures >= START_FAILURES:
+            how = f"code {code}" if number is None else f"signal {number}"
+            reason = f"{START_FAILURES} slots in a row died as they started, the last with {how}"
+            self._host_failed(HostFailed(name, reason), now, actions)
+
+    # --- hosts
+
+    def _host_up(self, stimulus: HostUp, now: float, actions: list[Action]) -> None:
+        host = self.hosts[stimulus.host]
+        host.down = False
+        for task in host.limbo:
+            if task._state not in SETTLED:
+                self.endings.cancelled(task, task._attempts[-1], now, actions)
+        host.limbo.clear()
+        if self.watched:
+            actions.append(Emit(HostUpEvent(at=now + self.epoch, host=host.name)))
+        assign(self, now, actions)
+
+    def _host_down(self, stimulus: HostDown, now: float, actions: list[Action]) -> None:
+        host = self.hosts[stimulus.host]
+        host.down = True
+        if self.watched:
+            actions.append(Emit(HostDownEvent(at=now + self.epoch, host=host.name, reason=stimulus.reason)))
+        for slot in [slot for slot in self.slots.values() if slot.host == host.name]:
+            del self.slots[slot.key]
+            begun = max(0, len(slot.outstanding) - stimulus.unbegun.get(slot.index, 0))
+            attempts = list(slot.outstanding)
+            self.requeue(attempts[begun:], "recalled", now, actions)
+            for attempt in attempts[:begun]:
+                self.endings.lost(attempt, stimulus.reason, now, actions)
+        if self.closing is not None:
+            self._end_all(now, actions)
+
+    def _host_failed(self, stimulus: HostFailed, now: float, actions: list[Action]) -> None:
+        host = self.hosts[stimulus.host]
+        host.failed = stimulus.reason
+        if self.watched:
+            actions.append(Emit(HostDownEvent(at=now + self.epoch, host=host.name, reason=stimulus.reason)))
+        assign(self, now, actions)
+
+    def fail_waiting(self, now: float, actions: list[Action]) -> None:
+        """No host will ever offer a slot: say so to all that wait."""
+        host = next(host for host in self.hosts.values() if host.failed is not None)
+        for task in self.queue.take_all() + self.isolated.take_all():
+            self.endings.failed(task, HostError(host.name, host.failed or ""), None, now, actions)
+
+    # --- the end
+
+    def _close(self, stimulus: Closing, now: float, actions: list[Action]) -> None:
+        if self.closing is not None:
+            return
+        self.closing = stimulus.reason
+        for task in self.queue.take_all() + self.isolated.take_all():
+            self.endings.failed(task, PoolClosed(self.closing), None, now, actions)
+        actions += [CloseHost(name) for name in self.hosts]
+
+    def _end_all(self, now: float, actions: list[Action]) -> None:
+        for host in self.hosts.values():
+            for task in host.limbo:
+                if task._state not in SETTLED:
+                    self.endings.cancelled(task, task._attempts[-1], now, actions)
+            host.limbo.clear()
+
+    # --- time
+
+    def _clock(self, _: Clock, now: float, actions: list[Action]) -> None:
+        while self._timers and self._timers[0][0] <= now:
+            _, _, kind, what = heappop(self._timers)
+            if kind == "deadline":
+                self._deadline_passed(what, now, actions)
+            elif kind == "unconfirmed":
+                self._unconfirmed(what, now, actions)
+            elif kind == "again":
+                slot, ident = what
+                if self.slots.get(slot.key) is slot and slot.killing == ident:
+                    slot.killing = 0
+                    if slot.outstanding:
+                        self._kill_if_asked(slot, actions)
+            elif kind == "spawn":
+                assign(self, now, actions)
+        if now >= self.silence_due:
+            self._look_for_silence(now, actions)
+
+    def _deadline_passed(self, task: Task[Any], now: float, actions: list[Action]) -> None:
+        if task._state == QUEUED:
+            self.queue_of(task).leave()
+            self._too_late(task, now, actions)
+        elif task._state == RUNNING:
+            # If it has begun, its agent keeps the deadline. If it waits in its slot, this takes it back.
+            attempt = task._attempts[-1]
+            actions.append(Recall(attempt.host, attempt.slot))
+
+    def _unconfirmed(self, attempt: Attempt, now: float, actions: list[Action]) -> None:
+        task = attempt.task
+        if task._state != STOPPING:
+            return
+        attempt.confirmed_dead = False
+        self.endings.cancelled(task, attempt, now, actions)
+        if self.watched:
+            actions.append(Emit(CancelUnconfirmed(at=now + self.epoch, task=task._id, host=attempt.host, slot=attempt.slot)))
+
+    def _look_for_silence(self, now: float, actions: list[Action]) -> None:
+        """Call back what waits behind a slot's long task."""
+        self.silence_due = NEVER
+        for slot in self.slots.values():
+            if len(slot.outstanding) < 2 or slot.stuck:
+                continue
+            due = slot.heard + SILENCE_SECONDS
+            if due <= now:
+                slot.stuck = True
+                actions.append(Recall(slot.host, slot.index))
+            elif due < self.silence_due:
+                self.silence_due = due

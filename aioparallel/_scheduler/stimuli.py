@@ -1,0 +1,183 @@
+"""What goes into the state machine (stimuli) and what it asks for (actions)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from .._hosts.base import Death, Outcome
+from .._jobs.task import Attempt, Task
+from ..events import Event
+
+
+
+
+class Submitted(NamedTuple):
+    """A user submitted a task; it is assigned at the end of the loop's turn (Turned)."""
+
+    task: Task[Any]
+
+
+class Turned(NamedTuple):
+    """The loop's turn in which tasks were submitted is over."""
+
+
+class Wanted(NamedTuple):
+    """Somebody waits for so many slots to be up."""
+
+    slots: int
+
+
+class CancelAsked(NamedTuple):
+    """Somebody cancelled a task."""
+
+    task: Task[Any]
+
+
+class Recalled(NamedTuple):
+    """A Recall was carried out: so many of the slot's last attempts will never begin."""
+
+    host: str
+    index: int
+    count: int
+
+
+class Answered(NamedTuple):
+    """A slot gave answers, in order."""
+
+    host: str
+    index: int
+    incarnation: int
+    outcomes: list[Outcome]
+
+
+class SlotUp(NamedTuple):
+    """A slot can work."""
+
+    host: str
+    index: int
+    incarnation: int
+    pid: int
+
+
+class SlotDied(NamedTuple):
+    """A slot and everything below it is dead."""
+
+    host: str
+    death: Death
+
+
+class Missed(NamedTuple):
+    """A Kill found its attempt not running."""
+
+    host: str
+    index: int
+    incarnation: int
+    ident: int
+
+
+class Clock(NamedTuple):
+    """Time has passed: `next_due` was reached."""
+
+
+class HostUp(NamedTuple):
+    """A host's agent supervises; nothing of an agent before it is alive."""
+
+    host: str
+
+
+class HostDown(NamedTuple):
+    """A host's agent was lost, with its slots. `unbegun`: of each slot, how many attempts never began."""
+
+    host: str
+    reason: str
+    unbegun: dict[int, int]
+
+
+class HostFailed(NamedTuple):
+    """A host cannot offer slots, and will not."""
+
+    host: str
+    reason: str
+
+
+class Closing(NamedTuple):
+    """The pool ends. `reason`: what its unfinished tasks are told."""
+
+    reason: str
+
+
+class Launch(NamedTuple):
+    """Send attempts to a slot."""
+
+    host: str
+    index: int
+    attempts: Sequence[Attempt]
+
+
+class Recall(NamedTuple):
+    """Take back what a slot has not begun; answer with Recalled."""
+
+    host: str
+    index: int
+
+
+class Kill(NamedTuple):
+    """Kill the slot's tree if it runs that attempt."""
+
+    host: str
+    index: int
+    ident: int
+    grace: float
+
+
+class Spawn(NamedTuple):
+    """Begin a slot."""
+
+    host: str
+    index: int
+    incarnation: int
+
+
+class Retire(NamedTuple):
+    """Let an idle slot end."""
+
+    host: str
+    index: int
+
+
+class Settle(NamedTuple):
+    """Settle a task with what its slot answered (to be opened)."""
+
+    task: Task[Any]
+    attempt: Attempt
+    outcome: Outcome
+
+
+class Fail(NamedTuple):
+    """Settle a task with an error of ours; `attempt` is the one to blame, if any."""
+
+    task: Task[Any]
+    error: Exception
+    attempt: Attempt | None
+
+
+class SettleCancelled(NamedTuple):
+    """Settle a task as cancelled."""
+
+    task: Task[Any]
+
+
+class Emit(NamedTuple):
+    """Tell subscribers."""
+
+    event: Event
+
+
+class CloseHost(NamedTuple):
+    """Kill everything on a host."""
+
+    host: str
+
+
+Action = Launch | Recall | Kill | Spawn | Retire | Settle | Fail | SettleCancelled | Emit | CloseHost

@@ -1,0 +1,137 @@
+"""Frames: whole messages out of a stream of bytes, and nothing about what they mean.
+
+A frame is a header of 16 bytes, a body, and any number of out-of-band buffers:
+
+    kind u8 · flags u8 · buffers u16 · size u32 · ident u64     (little-endian; `size` counts the body)
+    body: one u64 length per buffer, then the frame's own bytes
+    the buffers' bytes, one after the other
+
+Guarantees
+    `FrameReader` returns only whole frames, whatever way the stream is cut; it never copies a buffer twice (they are received into
+    the memory they stay in); what cannot be a frame raises `FrameError` before memory is taken for it.
+
+How it works
+    Many small frames arrive in one read and are cut out of it by slices. A frame with buffers makes a *hole*: the next reads go
+    straight into the buffer's memory.
+"""
+
+from __future__ import annotations
+
+from struct import Struct, error as struct_error, pack, unpack_from
+
+HEADER = Struct("<BBHIQ")
+HEADER_SIZE = HEADER.size
+MAX_BODY = 1 << 20
+"""Bytes. A larger body travels as a buffer, so that it is received in place."""
+MAX_BUFFER = 1 << 40
+READ_SIZE = 1 << 16
+"""Bytes asked for in one read: below malloc's mmap threshold, so that the read's own buffer costs no page faults."""
+
+Frame = tuple[int, int, int, bytes, "tuple[bytearray, ...]"]
+"""kind, flags, ident, body, buffers"""
+
+_unpack_header = HEADER.unpack_from
+_pack_header = HEADER.pack
+
+
+class FrameError(Exception):
+    """The stream is not one of ours, or was torn."""
+
+
+def encode(kind: int, flags: int, ident: int, body: bytes) -> bytes:
+    """Return a frame without buffers as one piece of bytes."""
+    return _pack_header(kind, flags, 0, len(body), ident) + body
+
+
+def encode_head(kind: int, flags: int, ident: int, body: bytes, sizes: list[int]) -> bytes:
+    """Return all of a frame but its buffers, whose `sizes` (bytes) it announces."""
+    count = len(sizes)
+    return _pack_header(kind, flags, count, len(body) + 8 * count, ident) + pack(f"<{count}Q", *sizes) + body
+
+
+class FrameReader:
+    """Cut a stream into frames. Ask `hole` before each read."""
+
+    __slots__ = ("_filled", "_open", "_queue", "_tail", "hole")
+
+    def __init__(self) -> None:
+        self._tail = b""
+        self._open: tuple[int, int, int, bytes, tuple[bytearray, ...]] | None = None
+        self._queue: list[bytearray] = []
+        self._filled = 0
+        self.hole: memoryview | None = None
+        """Memory that the next bytes of the stream belong into (then call `fill`), or None (then call `feed`)."""
+
+    @property
+    def torn(self) -> bool:
+        """Whether the stream stands in the middle of a frame."""
+        return bool(self._tail) or self._open is not None
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Take the stream's next bytes and return the frames that are whole now."""
+        if self._tail:
+            data = self._tail + data
+            self._tail = b""
+        frames: list[Frame] = []
+        position, end = 0, len(data)
+        while end - position >= HEADER_SIZE:
+            kind, flags, count, size, ident = _unpack_header(data, position)
+            if size > MAX_BODY + 8 * count:
+                raise FrameError(f"a body of {size} bytes was announced, at most {MAX_BODY} are allowed")
+            start = position + HEADER_SIZE
+            stop = start + size
+            if stop > end:
+                break
+            position = stop
+            if not count:
+                frames.append((kind, flags, ident, data[start:stop], ()))
+                continue
+            self._begin(kind, flags, ident, data[start:stop], count)
+            position += self._pour(data, position, frames)
+        if position < end:
+            self._tail = data[position:]
+        return frames
+
+    def fill(self, count: int) -> list[Frame]:
+        """Say that `count` bytes were received into `hole`; return the frame if that completed it."""
+        frames: list[Frame] = []
+        self._advance(count, frames)
+        return frames
+
+    def _begin(self, kind: int, flags: int, ident: int, body: bytes, count: int) -> None:
+        try:
+            sizes = unpack_from(f"<{count}Q", body)
+        except struct_error:
+            raise FrameError("a frame's body is shorter than its table of buffers") from None
+        if sum(sizes) > MAX_BUFFER:
+            raise FrameError(f"buffers of {sum(sizes)} bytes were announced, at most {MAX_BUFFER} are allowed")
+        try:
+            buffers = tuple([bytearray(size) for size in sizes])
+        except (MemoryError, OverflowError):
+            raise FrameError(f"there is no memory for buffers of {sum(sizes)} bytes") from None
+        self._open = (kind, flags, ident, body[8 * count :], buffers)
+        self._queue = [buffer for buffer in reversed(buffers) if len(buffer)]
+        self._filled = 0
+
+    def _pour(self, data: bytes, position: int, frames: list[Frame]) -> int:
+        """Move what `data` already holds of the open frame's buffers into them; return how many bytes that was."""
+        poured = 0
+        self._advance(0, frames)
+        while self.hole is not None and position + poured < len(data):
+            count = min(len(self.hole), len(data) - position - poured)
+            self.hole[:count] = memoryview(data)[position + poured : position + poured + count]
+            poured += count
+            self._advance(count, frames)
+        return poured
+
+    def _advance(self, count: int, frames: list[Frame]) -> None:
+        self._filled += count
+        while self._queue and self._filled == len(self._queue[-1]):
+            self._queue.pop()
+            self._filled = 0
+        if self._queue:
+            self.hole = memoryview(self._queue[-1])[self._filled :]
+        elif self._open is not None:
+            self.hole = None
+            frames.append(self._open)
+            self._open = None

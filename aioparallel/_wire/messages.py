@@ -1,0 +1,124 @@
+"""What both ends of a link say: the kinds of frames and the layout of their bodies.
+
+Control frames (pool <-> agent) are rare: their body is a tuple of plain values, packed by `marshal` in a version of its format that
+every Python reads the same. Data frames (pool <-> slot) are many: their bodies begin with a packed struct.
+"""
+
+from __future__ import annotations
+
+from marshal import dumps as _marshal, loads as _unmarshal
+from struct import Struct
+
+PROTOCOL = 1
+
+# pool -> slot
+RUN = 1
+"""One attempt. flags: the generation of its permit; ident: the attempt; body: RUN_HEAD, extras, the pickled arguments."""
+DEFINE = 2
+"""A function's pickle. flags: FRESH or 0; ident: its number; body: u16 length of its name, the name, the pickle."""
+SURROUND = 3
+"""The controller's `sys.path` and working directory, where they have changed. body: packed (path entries, folder)."""
+RETIRE = 4
+"""Run the functions registered with `atexit` and end."""
+
+# slot -> pool
+READY = 16
+"""The slot can work. ident: its pid."""
+OUTCOME = 17
+"""How an attempt ended. flags: a status below, perhaps with ASKED; ident: the attempt; body: OUTCOME_HEAD, then what the status says."""
+PART = 18
+"""What some items of a chunk gave. flags: a status; ident: the attempt; body: PART_HEAD, then as OUTCOME."""
+PROGRESS = 19
+"""ident: the attempt; body: PROGRESS_BODY."""
+
+# pool -> agent
+HELLO = 32
+"""body: a dict, see `_worker/agent.py`."""
+SPAWN = 33
+"""Fork a slot; its socket and its permit pipe come along as descriptors. body: (index, incarnation)."""
+KILL = 34
+"""Kill a slot if it still runs an attempt (ident 0: whatever it does). ident: the attempt; body: (index, incarnation, grace seconds)."""
+CLOSE = 35
+"""Kill everything and end."""
+DISMISS = 36
+"""A slot was asked to retire: kill it if it lives after some seconds. body: (index, incarnation, seconds)."""
+
+# agent -> pool
+WELCOME = 48
+"""The agent supervises (and what an agent before it left behind is dead). body: a dict of facts about the host."""
+SPAWNED = 49
+"""body: (index, incarnation, pid)."""
+DIED = 50
+"""A slot and all below it are dead. ident: the attempt that ran, or 0; body: (index, incarnation, exit code | None, signal | None,
+why, item, peak bytes, leftovers, asked)."""
+MISSED = 51
+"""A KILL came too late or too early: that attempt does not run there. ident: the attempt; body: (index, incarnation)."""
+FAILED = 52
+"""The host cannot offer slots, or not this one. body: (index | -1, incarnation, text)."""
+NOTICE = 53
+"""Something that status should say. body: (text,)."""
+
+# agent <-> template
+FORK = 64
+"""Fork a slot; its descriptors come along. body: (index, incarnation)."""
+CLEAN = 65
+"""Remove a folder. body: (path,)."""
+FORKED = 66
+"""body: (index, incarnation, pid). Sent before the slot becomes the agent's child."""
+PRELOADED = 67
+"""The template can fork. body: (number of OS threads,)."""
+
+# why a slot was killed, in DIED
+BY_ITSELF, BY_CANCEL, BY_TIMEOUT, BY_DEADLINE, BY_MEMORY, BY_CLOSE = range(6)
+
+# status of an OUTCOME or PART
+OK = 0
+"""body: the pickled result."""
+RAISED = 1
+"""The task raised: body: u32 length of a description, the description, the pickled exception (or nothing, where it cannot travel)."""
+EXITED = 2
+"""As RAISED, for what is not an Exception."""
+UNREADABLE = 3
+"""The function or its arguments could not be rebuilt: as RAISED."""
+UNSENDABLE = 4
+"""The result could not be pickled: as RAISED."""
+OUT_OF_MEMORY = 5
+"""The task met the ceiling under `memory=`: as RAISED."""
+STATUS = 0x0F
+ASKED = 0x40
+"""The attempt was asked to stop (its grace ran) before it ended."""
+
+FRESH = 1
+
+RUN_HEAD = Struct("<IHHdddQ")
+"""function number (0: the callable is the first argument) · attempt number · mode · deadline (CLOCK_MONOTONIC seconds there, inf: none)
+· timeout (seconds, inf: none) · grace (seconds) · memory (bytes, 0: no limit)"""
+CALL, CHUNK = 0, 1
+EXTRAS = 2
+"""Bit of `mode`: behind RUN_HEAD stand a u32 length and a pickled (name, data)."""
+LENGTH = Struct("<I")
+OUTCOME_HEAD = Struct("<dddQ")
+"""began (CLOCK_MONOTONIC seconds there) · seconds · CPU seconds (nan: too short to measure) · peak bytes (0: not measured)"""
+PART_HEAD = Struct("<II")
+"""first item · number of items"""
+PROGRESS_BODY = Struct("<dd")
+
+ATTEMPT_BITS = 16
+"""An attempt's ident on the wire is its task's id, shifted by these, plus the attempt's number."""
+
+
+def pack(*values: object) -> bytes:
+    """Return the body of a control frame."""
+    return _marshal(values, 2)
+
+
+def unpack(body: bytes) -> tuple:  # type: ignore[type-arg]
+    """Return the values of a control frame."""
+    return _unmarshal(body)  # type: ignore[no-any-return]
+
+
+_KNOCK = Struct("<II")
+KNOCK_SIZE = _KNOCK.size
+encode_knock = _KNOCK.pack
+"""What a slot writes to its agent when an attempt with a limit begins: (index, incarnation). Small enough to be written whole."""
+decode_knocks = _KNOCK.iter_unpack

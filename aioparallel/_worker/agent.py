@@ -1,0 +1,432 @@
+"""The agent: the small supervisor that feeds, limits and kills the slots of one host.
+
+Guarantees
+    It dies with its controller (end of the link, or of the controller's process), and takes every process below it along. It never
+    imports or runs code of the user's, forks nothing but its template, and never waits for one slot while another needs it.
+
+How it works
+    One thread, one `poll`: the pool's link, the template's socket, a pipe on which slots knock when an attempt with a limit begins, the
+    controller's pidfd, and SIGCHLD through a wake-up descriptor. Being the sub-reaper of all its slots start, it can find, kill and
+    reap whatever they leave behind.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _signal import SIG_IGN, SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGTERM, set_wakeup_fd, signal
+from _socket import AF_UNIX, SOCK_STREAM, socket as Socket, socketpair
+from collections import deque
+from select import POLLIN, POLLOUT, poll
+from time import monotonic
+
+from .._wire.frames import FrameReader, encode
+from .._wire.messages import (
+    BY_CANCEL,
+    CLEAN,
+    CLOSE,
+    DIED,
+    DISMISS,
+    FAILED,
+    FORK,
+    FORKED,
+    HELLO,
+    KILL,
+    KNOCK_SIZE,
+    MISSED,
+    NOTICE,
+    PRELOADED,
+    PROTOCOL,
+    SPAWN,
+    SPAWNED,
+    WELCOME,
+    decode_knocks,
+    pack,
+    unpack,
+)
+from . import procs
+from .page import FOREVER, Page, make_memory, map_memory
+from .reaper import bury_all, reap, sweep
+from .template import Template, receive_with_fds, send_with_fds
+from .ward import Check, Ward
+
+PRELOAD_SECONDS = 60
+TEMPLATE_DEATHS = 5
+"""How many templates in a row may die before the host gives up."""
+
+
+class Agent:
+    """The supervisor's state and its loop."""
+
+    def __init__(self, link: Socket, controller: int | None) -> None:
+        self._link = link
+        self._out = bytearray()
+        self._reader = FrameReader()
+        self._fds: list[int] = []
+        self._controller = controller
+        self._config: dict[str, object] = {}
+        self._wards: dict[int, Ward] = {}
+        self._by_pid: dict[int, Ward] = {}
+        self._to_fork: deque[tuple[Ward, int, int]] = deque()
+        self._template: Socket | None = None
+        self._template_pid = 0
+        self._template_reader = FrameReader()
+        self._template_ready = False
+        self._template_deaths = 0
+        self._preload_until = FOREVER
+        self._poll = poll()
+        self._stop = False
+        self._wake, wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        os.set_blocking(wake, False)
+        self._knocks, self._knocker = os.pipe()
+        os.set_blocking(self._knocks, False)
+        signal(SIGCHLD, lambda *_: None)
+        set_wakeup_fd(wake, warn_on_full_buffer=False)
+        for fd in (link.fileno(), self._wake, self._knocks, controller):
+            if fd is not None:
+                self._poll.register(fd, POLLIN)
+
+    # --- the loop
+
+    def run(self) -> None:
+        """Supervise until the controller lets go; then leave nothing behind."""
+        try:
+            while not self._stop:
+                self._turn()
+        finally:
+            bury_all()
+            self._remove_scratch()
+
+    def _turn(self) -> None:
+        now = monotonic()
+        due = self._next_due(now)
+        ready = self._poll.poll(None if due == FOREVER else max(0.0, due - now) * 1000 + 0.5)
+        for fd, _ in ready:
+            if fd == self._link.fileno():
+                self._read_link()
+            elif fd == self._knocks:
+                for index, incarnation in decode_knocks(os.read(self._knocks, KNOCK_SIZE * 512)):
+                    ward = self._wards.get(index)
+                    if ward is not None and ward.incarnation == incarnation:
+                        ward.next_look(monotonic())
+            elif fd == self._wake:
+                os.read(self._wake, 4096)
+            elif fd == self._controller:
+                self._stop = True
+            elif self._template is not None and fd == self._template.fileno():
+                self._read_template()
+        self._reap()
+        self._look_at_clocks(monotonic())
+        self._flush()
+
+    def _next_due(self, now: float) -> float:
+        due = self._preload_until
+        for ward in self._wards.values():
+            if ward.watch_at:
+                due = min(due, ward.watch_at)
+            if ward.ask_until is not None:
+                due = min(due, ward.ask_until[0])
+            if ward.dismissed_at:
+                due = min(due, ward.dismissed_at)
+        return due
+
+    def _look_at_clocks(self, now: float) -> None:
+        for ward in self._wards.values():
+            if ward.status is not None or ward.killed_for is not None:
+                ward.watch_at, ward.ask_until, ward.dismissed_at = 0.0, None, 0.0
+                continue
+            if ward.watch_at and now >= ward.watch_at:
+                check = ward.over_limit(now)
+                if check is not None:
+                    ward.watch_at = 0.0
+                    self._check(ward, check)
+                else:
+                    ward.next_look(now)
+            if ward.ask_until is not None and now >= ward.ask_until[0]:
+                check, ward.ask_until = ward.ask_until[1], None
+                self._check(ward, check)
+            if ward.dismissed_at and now >= ward.dismissed_at:
+                ward.dismissed_at = 0.0
+                self._check(ward, Check(0, BY_CANCEL, 0.0))
+        if now >= self._preload_until:
+            self._preload_until = FOREVER
+            self._fail(-1, 0, f"preload= took over {PRELOAD_SECONDS} s")
+            self._template_deaths = TEMPLATE_DEATHS
+            os.kill(self._template_pid, SIGKILL)
+
+    # --- the pool's link
+
+    def _read_link(self) -> None:
+        try:
+            data, fds = receive_with_fds(self._link)
+        except (BlockingIOError, InterruptedError):
+            return
+        except ConnectionResetError:
+            data, fds = b"", []
+        if not data:
+            self._stop = True
+            return
+        self._fds += fds
+        for kind, _, ident, body, _ in self._reader.feed(data):
+            self._obey(kind, ident, body)
+
+    def _obey(self, kind: int, ident: int, body: bytes) -> None:
+        if kind == HELLO:
+            (config,) = unpack(body)
+            self._begin(config)
+        elif kind == SPAWN:
+            index, incarnation = unpack(body)
+            self._spawn(index, incarnation, self._fds.pop(0), self._fds.pop(0))
+        elif kind == KILL:
+            index, incarnation, grace = unpack(body)
+            ward = self._wards.get(index)
+            if ward is None or ward.incarnation != incarnation:
+                self._tell(MISSED, ident, index, incarnation)
+            elif ward.killed_for is None and ward.status is None:
+                self._check(ward, Check(ident, BY_CANCEL, grace))
+        elif kind == DISMISS:
+            index, incarnation, seconds = unpack(body)
+            ward = self._wards.get(index)
+            if ward is not None and ward.incarnation == incarnation:
+                ward.dismissed_at = monotonic() + seconds
+        elif kind == CLOSE:
+            self._stop = True
+
+    def _tell(self, kind: int, ident: int, *values: object) -> None:
+        self._out += encode(kind, 0, ident, pack(*values))
+
+    def _fail(self, index: int, incarnation: int, text: str) -> None:
+        self._tell(FAILED, 0, index, incarnation, text)
+
+    def _flush(self) -> None:
+        if not self._out:
+            return
+        try:
+            del self._out[: self._link.send(self._out)]
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError:
+            self._stop = True
+        self._poll.modify(self._link.fileno(), POLLIN | POLLOUT if self._out else POLLIN)
+
+    def _begin(self, config: dict[str, object]) -> None:
+        mismatch = _mismatch(config)
+        if mismatch:
+            self._fail(-1, 0, mismatch)
+            return
+        self._config = config
+        if config["sweep"]:
+            sweep(str(config["nonce"]), str(config["own_nonce"]))
+        config["pages"] = make_memory(config["slots"])  # type: ignore[arg-type]
+        config["knocker"] = self._knocker
+        self._pages = map_memory(config["pages"])  # type: ignore[arg-type]
+        self._start_template()
+        self._tell(WELCOME, 0, {"pid": os.getpid(), "threads": procs.os_threads()})
+
+    # --- the template
+
+    def _start_template(self) -> None:
+        ours, theirs = (Socket(AF_UNIX, SOCK_STREAM, 0, s.detach()) for s in socketpair(AF_UNIX, SOCK_STREAM))
+        agent = os.getpid()
+        self._template_pid = os.fork()
+        if not self._template_pid:
+            self._become_template(ours, theirs, agent)
+        theirs.close()
+        self._template = ours
+        self._template_reader = FrameReader()
+        self._template_ready = False
+        self._preload_until = monotonic() + PRELOAD_SECONDS
+        self._poll.register(ours.fileno(), POLLIN)
+
+    def _become_template(self, ours: Socket, theirs: Socket, agent: int) -> None:
+        try:
+            set_wakeup_fd(-1)
+            signal(SIGCHLD, 0)
+            for fd in (self._link.fileno(), self._wake, self._knocks, ours.fileno(), self._controller):
+                if fd is not None:
+                    os.close(fd)
+            for _, socket, permits in self._to_fork:
+                os.close(socket)
+                os.close(permits)
+            procs.die_with_parent(agent)
+            theirs.setblocking(True)
+            Template(theirs, self._config, agent).main()
+        finally:
+            os._exit(1)
+
+    def _read_template(self) -> None:
+        assert self._template is not None
+        try:
+            data = self._template.recv(65536)
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self._poll.unregister(self._template.fileno())
+            self._template.close()
+            self._template = None
+            return
+        for kind, _, _, body, _ in self._template_reader.feed(data):
+            if kind == PRELOADED:
+                self._preloaded(*unpack(body))
+            elif kind == FORKED:
+                self._forked(*unpack(body))
+            elif kind == FAILED:
+                self._template_deaths = TEMPLATE_DEATHS
+                self._fail(-1, 0, *unpack(body))
+
+    def _preloaded(self, threads: int) -> None:
+        self._template_ready = True
+        self._template_deaths = 0
+        self._preload_until = FOREVER
+        if threads > 1:
+            self._config["threads"] = threads
+            self._tell(NOTICE, 0, f"preload= left {threads - 1} threads running, so slots are exec'ed instead of forked (slower to start)")
+        for ward, socket, permits in self._to_fork:
+            self._send_fork(ward, socket, permits)
+
+    def _spawn(self, index: int, incarnation: int, socket: int, permits: int) -> None:
+        ward = Ward(index, incarnation, Page(self._pages, index))
+        self._wards[index] = ward
+        self._to_fork.append((ward, socket, permits))
+        if self._template_ready:
+            self._send_fork(ward, socket, permits)
+
+    def _send_fork(self, ward: Ward, socket: int, permits: int) -> None:
+        assert self._template is not None
+        try:
+            send_with_fds(self._template, encode(FORK, 0, 0, pack(ward.index, ward.incarnation)), [socket, permits])
+        except OSError:
+            pass  # the template died: its successor gets what waits in `_to_fork`
+
+    def _forked(self, index: int, incarnation: int, pid: int) -> None:
+        ward, socket, permits = self._to_fork.popleft()
+        assert (ward.index, ward.incarnation) == (index, incarnation)
+        os.close(socket)
+        os.close(permits)
+        self._by_pid[pid] = ward
+        self._tell(SPAWNED, 0, index, incarnation, pid)
+        if ward.adopted(pid):
+            self._look(ward)
+
+    def _template_died(self, status: int) -> None:
+        if self._template is not None:
+            self._read_template()  # what it said before
+        self._template_ready = False
+        self._preload_until = FOREVER
+        if self._template_deaths >= TEMPLATE_DEATHS:
+            self._template_pid = 0
+            return
+        self._template_deaths += 1
+        if self._template_deaths >= TEMPLATE_DEATHS:
+            self._fail(-1, 0, f"the template process dies as it starts (status {status}); is preload= to blame?")
+            return
+        self._start_template()
+
+    # --- slots
+
+    def _check(self, ward: Ward, check: Check) -> None:
+        if ward.stop_for(check):
+            self._look(ward)
+
+    def _look(self, ward: Ward) -> None:
+        ident = ward.check.ident if ward.check is not None else 0
+        if ward.look() == "missed":
+            self._tell(MISSED, ident, ward.index, ward.incarnation)
+            ward.next_look(monotonic())
+
+    def _reap(self) -> None:
+        for pid, stopped, status in reap():
+            ward = self._by_pid.get(pid)
+            if stopped:
+                if ward is not None and ward.check is not None:
+                    self._look(ward)
+                continue
+            if pid == self._template_pid:
+                self._template_died(status)
+            elif ward is not None:
+                ward.died(status)
+                if ward.killed_for is None:
+                    self._collect_orphans(ward)
+            for other in self._wards.values():
+                other.dying.discard(pid)
+        for ward in [ward for ward in self._wards.values() if ward.status is not None and not ward.dying]:
+            self._bury(ward)
+
+    def _collect_orphans(self, ward: Ward) -> None:
+        """A slot ended by itself: what it left behind has fallen to us. Kill it."""
+        orphans = set(procs.children(os.getpid(), zombies=False))
+        if self._template is not None and self._template_ready:
+            self._drain_template()  # a slot that was just forked is no orphan; it is announced before it falls to us
+        known = {self._template_pid, *self._by_pid}
+        for other in self._wards.values():
+            known |= other.dying
+        for pid in orphans - known:
+            tree = [pid, *procs.freeze_tree(pid)]
+            ward.dying.update(tree)
+            procs.kill_all(tree)
+
+    def _drain_template(self) -> None:
+        assert self._template is not None
+        probe = poll()
+        probe.register(self._template.fileno(), POLLIN)
+        if probe.poll(0):
+            self._read_template()
+
+    def _bury(self, ward: Ward) -> None:
+        """Say that a slot and all below it are gone."""
+        del self._wards[ward.index]
+        self._by_pid.pop(ward.pid, None)
+        status = ward.status or 0
+        code, number = (os.WEXITSTATUS(status), None) if os.WIFEXITED(status) else (None, os.WTERMSIG(status))
+        ident, item = ward.last
+        asked = ward.killed_for is not None and ward.killed_for.asked
+        values = code, number, ward.why, item, int(ward.page.peak), int(ward.page.leftovers), asked
+        self._tell(DIED, ident, ward.index, ward.incarnation, *values)
+        scratch = f"{self._config['scratch']}/{ward.index}.{ward.incarnation}"
+        if os.path.exists(scratch) and self._template is not None:
+            self._template.sendall(encode(CLEAN, 0, 0, pack(scratch)))
+
+    def _remove_scratch(self) -> None:
+        path = str(self._config.get("scratch", ""))
+        if path and os.path.exists(path):
+            import shutil
+
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _mismatch(config: dict[str, object]) -> str:
+    """Return why this interpreter cannot serve that controller, or nothing."""
+    from _frozen_importlib_external import MAGIC_NUMBER
+
+    ours = {"protocol": PROTOCOL, "implementation": sys.implementation.name, "magic": MAGIC_NUMBER, "byteorder": sys.byteorder}
+    wrong = [f"{name} {theirs!r} there, {ours[name]!r} here" for name, theirs in config["versions"].items() if ours[name] != theirs]  # type: ignore[attr-defined]
+    if not wrong:
+        return ""
+    version = ".".join(map(str, sys.version_info[:3]))
+    return f"its Python ({sys.executable}, {version}) is not the controller's ({config['python']}): {'; '.join(wrong)}; set python= to one that is"
+
+
+def main(fd: int, controller_pid: int) -> None:
+    """Fork the agent off and end: what asyncio started must not be the agent, since asyncio kills what it started."""
+    if os.getppid() != controller_pid:
+        os._exit(0)
+    controller = procs.pidfd_open(controller_pid)
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    procs.become_subreaper()
+    for number in (SIGINT, SIGHUP, SIGPIPE):
+        signal(number, SIG_IGN)
+    link = Socket(fileno=fd)
+    link.setblocking(False)
+    agent = Agent(link, controller)
+    signal(SIGTERM, lambda *_: setattr(agent, "_stop", True))
+    code = 1
+    try:
+        agent.run()
+        code = 0
+    except BaseException:  # noqa: BLE001 - the last words of a process that must leave nothing behind
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(code)

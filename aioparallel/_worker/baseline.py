@@ -1,0 +1,148 @@
+"""What a task may change in its slot's process, and how it is put back before the next task.
+
+Guarantees
+    After `restore()` returned True, the working folder, environment, `sys.path`, umask, recursion limit, Python signal handlers, soft
+    resource limits, descriptors 0-2 and `sys.std*` are as they were when the Baseline was made. It returns False where that cannot be
+    done (a hard limit, a uid, a deleted folder): then the slot must not serve again.
+
+How it works
+    What Python announces through audit events (working folder, environment, resource limits, new threads and processes) is looked at
+    only after such an event; the rest is compared directly, in a few microseconds. A change made behind Python's back (by C code that
+    calls chdir or setenv itself) may be missed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _signal import NSIG, getsignal, signal
+
+_FOLDER_EVENTS = {"os.chdir", "os.fchdir"}
+_ENVIRON_EVENTS = {"os.putenv", "os.unsetenv"}
+_LIMIT_EVENTS = {"resource.setrlimit", "resource.prlimit"}
+_START_EVENTS = {"_thread.start_new_thread", "_thread.start_joinable_thread", "os.fork", "os.forkpty", "os.posix_spawn", "subprocess.Popen"}
+_SIGNALS = [n for n in range(1, NSIG) if n not in (9, 19, 32, 33)]
+
+
+def _signals() -> list[object]:
+    # `_signal.getsignal`, not `signal.getsignal`, which wraps each answer in an enum: 35 us for all of them instead of 1.6.
+    return list(map(getsignal, _SIGNALS))
+
+
+def _standard() -> tuple[object, ...]:
+    return sys.stdin, sys.stdout, sys.stderr, sys.displayhook, sys.excepthook
+
+
+class Baseline:
+    """A slot's surroundings as they were, and the way back to them."""
+
+    def __init__(self, high: int) -> None:
+        """Remember everything. `high`: keep own descriptors at or above this number, out of the way of tasks that close the low ones."""
+        import fcntl
+        import resource
+
+        self._resource = resource
+        self._folder = fcntl.fcntl(os.open(".", os.O_RDONLY | os.O_DIRECTORY), fcntl.F_DUPFD_CLOEXEC, high)
+        self._standard_fds = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, high) for fd in (0, 1, 2)]
+        self._environ = dict(os.environ)
+        self.path = list(sys.path)
+        self._umask = _umask()
+        self._recursion = sys.getrecursionlimit()
+        self._signals = _signals()
+        self._ids = _ids()
+        self._limit_names = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
+        self._limits = self._read_limits()
+        self._standard = _standard()
+        self.folder_touched = self.environ_touched = self.limits_touched = self.started_something = False
+        sys.addaudithook(self._notice)
+
+    def _notice(self, event: str, _: object) -> None:
+        if event in _START_EVENTS:
+            self.started_something = True
+        elif event in _FOLDER_EVENTS:
+            self.folder_touched = True
+        elif event in _ENVIRON_EVENTS:
+            self.environ_touched = True
+        elif event in _LIMIT_EVENTS:
+            self.limits_touched = True
+
+    def restore(self) -> bool:
+        """Put everything back; return False where that is impossible."""
+        try:
+            return self._restore()
+        except Exception:  # noqa: BLE001 - whatever a task broke so that this fails: the slot is replaced
+            return False
+
+    def _restore(self) -> bool:
+        for number, saved in enumerate(self._standard_fds):
+            os.dup2(saved, number)
+        if _standard() != self._standard or sys.stdout.closed or sys.stderr.closed:
+            self._restore_standard()
+        if sys.path != self.path:
+            sys.path[:] = self.path
+        if sys.getrecursionlimit() != self._recursion:
+            sys.setrecursionlimit(self._recursion)
+        if _umask() != self._umask:
+            os.umask(self._umask)
+        if _signals() != self._signals:
+            self._restore_signals()
+        if self.environ_touched:
+            self._restore_environ()
+        if self.folder_touched:
+            os.fchdir(self._folder)
+            os.getcwd()  # raises where the folder was deleted
+            self.folder_touched = False
+        if self.limits_touched and not self._restore_limits():
+            return False
+        return _ids() == self._ids
+
+    def _restore_standard(self) -> None:
+        names = ("stdin", "stdout", "stderr", "displayhook", "excepthook")
+        for name, kept in zip(names, self._standard, strict=True):
+            setattr(sys, name, kept)
+        for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+            if getattr(sys, name).closed:
+                stream = open(number, mode, buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115 - it stays open
+                setattr(sys, name, stream)
+                setattr(sys, f"__{name}__", stream)
+        self._standard = _standard()
+
+    def _restore_signals(self) -> None:
+        for number, kept in zip(_SIGNALS, self._signals, strict=True):
+            if getsignal(number) != kept and kept is not None:
+                signal(number, kept)
+
+    def _restore_environ(self) -> None:
+        for name in [name for name in os.environ if name not in self._environ]:
+            del os.environ[name]
+        for name, value in self._environ.items():
+            if os.environ.get(name) != value:
+                os.environ[name] = value
+        self.environ_touched = False
+
+    def _read_limits(self) -> dict[int, tuple[int, int]]:
+        limits = {}
+        for name in self._limit_names:
+            try:
+                limits[name] = self._resource.getrlimit(name)
+            except (ValueError, OSError):
+                continue
+        return limits
+
+    def _restore_limits(self) -> bool:
+        for name, pair in self._limits.items():
+            if self._resource.getrlimit(name) != pair:
+                self._resource.setrlimit(name, pair)
+        self.limits_touched = False
+        return self._read_limits() == self._limits
+
+
+def _umask() -> int:
+    # There is no way to read the mask without setting it.
+    mask = os.umask(0o77)
+    os.umask(mask)
+    return mask
+
+
+def _ids() -> tuple[int, ...]:
+    return os.getresuid() + os.getresgid() if hasattr(os, "getresuid") else (os.getuid(), os.geteuid(), os.getgid(), os.getegid())

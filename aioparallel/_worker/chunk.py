@@ -1,0 +1,174 @@
+"""Many items of a map in one attempt: each item still stands for itself.
+
+Guarantees
+    An item that raises, or whose argument or result cannot be pickled, costs that item alone. The page names the item that runs, so
+    that one which kills the slot is known too. Results leave at least every few milliseconds.
+
+How it works
+    Items and results that are plain immutable values travel as one pickled list. Any other is pickled for itself, at the moment it
+    exists: a list pickle would show later changes of shared objects, and could not say which of its parts failed.
+"""
+
+from __future__ import annotations
+
+from _pickle import dumps as _dump, loads as _load
+from time import monotonic
+
+from .._wire.codec import dumps, loads
+from .._wire.messages import EXITED, OK, PART_HEAD, RAISED, UNREADABLE
+from .run import failure, success
+
+ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
+FLUSH_SECONDS = 0.01
+"""How long a finished item's result waits for company."""
+MANY = 4096
+"""Results that leave together at the most."""
+
+
+def pack_items(items: list[object], copy: bool = True) -> tuple[bytes, tuple, int | None]:  # type: ignore[type-arg]
+    """Return a chunk's payload, its buffers, and None; or the index of the item that could not be pickled (which raises again alone).
+
+    With a bad item, payload and buffers hold the items before it.
+    """
+    if ATOMS.issuperset(map(type, items)):
+        return _dump((items, None), 5), (), None
+    pickles, buffers = [], []
+    bad = None
+    for index, item in enumerate(items):
+        try:
+            data, own = dumps(item, copy)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - a hook of the user's; the caller pickles this item again to see
+            bad = index
+            break
+        pickles.append((data, len(own)))
+        buffers += own
+    return _dump((None, pickles), 5), tuple(buffers), bad
+
+
+def unpack_results(payload: bytes) -> list[object]:
+    """Return the results of a part."""
+    atoms, pickles = _load(payload)
+    return atoms if pickles is None else [loads(data) for data in pickles]  # type: ignore[no-any-return]
+
+
+def pickled_results(payload: bytes) -> tuple[list[object] | None, list[bytes]]:
+    """Return a part's results as (values, []) where they are plain, else as (None, their pickles)."""
+    atoms, pickles = _load(payload)
+    return atoms, pickles or []
+
+
+class _Parts:
+    """The results that have not left yet."""
+
+    __slots__ = ("_atoms", "_first", "_pickles", "_send", "left")
+
+    def __init__(self, send) -> None:  # type: ignore[no-untyped-def]
+        self._send = send
+        self._first = 0
+        self._atoms: list[object] = []
+        self._pickles: list[bytes] | None = None
+        self.left = monotonic()
+
+    def add(self, value: object) -> None:
+        """Take an item's result; raises what its pickling raises."""
+        if self._pickles is None:
+            if type(value) in ATOMS:
+                self._atoms.append(value)
+                return
+            if self._atoms:
+                self.flush()
+            self._pickles = []
+        data, buffers = dumps(value)
+        if buffers:
+            import pickle
+
+            data = pickle.dumps(value, 5)
+        self._pickles.append(data)
+
+    def count(self) -> int:
+        return len(self._atoms) if self._pickles is None else len(self._pickles)
+
+    def payload(self) -> tuple[int, int, bytes]:
+        """Return (first item, number of items, payload) of what has not left, and forget it."""
+        first, count = self._first, self.count()
+        data = _dump((self._atoms, None) if self._pickles is None else (None, self._pickles), 5)
+        self._first += count
+        self._atoms = []
+        if self._pickles is not None:
+            self._pickles = []
+        return first, count, data
+
+    def flush(self) -> None:
+        self.left = monotonic()
+        if self.count():
+            first, count, data = self.payload()
+            self._send(OK, PART_HEAD.pack(first, count) + data, ())
+
+    def fail(self, status: int, payload: bytes) -> None:
+        """Say that the next item failed."""
+        self.flush()
+        self._send(status, PART_HEAD.pack(self._first, 1) + payload, ())
+        self._first += 1
+
+
+def perform_chunk(call, store, run_coroutine, show_item, send_part):  # type: ignore[no-untyped-def]
+    """Run a chunk; send its parts as they come, and return the last as the outcome (see `run.perform`)."""
+    try:
+        function = store.function(call.function)
+        atoms, pickles = _load(call.payload)
+    except BaseException as error:  # noqa: BLE001 - hooks of the user's may raise anything
+        return failure(error, UNREADABLE if isinstance(error, Exception) else EXITED, "the function could not be rebuilt")
+    parts = _Parts(send_part)
+    items = iter(atoms) if pickles is None else _rebuilt(pickles, list(call.buffers))
+    index = 0
+    while True:
+        show_item(index)
+        try:
+            item = next(items, _END)
+            if item is _END:
+                break
+        except BaseException as error:  # noqa: BLE001 - as above
+            status, payload, _ = failure(error, UNREADABLE if isinstance(error, Exception) else EXITED, "the item could not be rebuilt")
+            parts.fail(status, payload)
+        else:
+            _one(function, item, parts, run_coroutine)
+        index += 1
+        if monotonic() - parts.left > FLUSH_SECONDS or parts.count() >= MANY:
+            parts.flush()
+    first, count, data = parts.payload()
+    return OK, PART_HEAD.pack(first, count) + data, ()
+
+
+_END = object()
+
+
+class _rebuilt:  # noqa: N801 - an iterator that goes on behind an item that failed, which a generator cannot
+    def __init__(self, pickles: list[tuple[bytes, int]], buffers: list[bytearray]) -> None:
+        self._pickles = iter(pickles)
+        self._buffers = iter(buffers)
+
+    def __next__(self) -> object:
+        data, count = next(self._pickles)
+        own = [next(self._buffers) for _ in range(count)]
+        return loads(data, own)
+
+
+def _one(function, item, parts, run_coroutine) -> None:  # type: ignore[no-untyped-def]
+    try:
+        value = function(item)
+        if hasattr(value, "cr_await"):
+            value = run_coroutine(value)
+    except BaseException as error:  # noqa: BLE001 - it is the item's outcome
+        status, payload, _ = failure(error, RAISED if isinstance(error, Exception) else EXITED)
+        parts.fail(status, payload)
+        return
+    try:
+        parts.add(value)
+    except BaseException:  # noqa: BLE001 - a hook of the user's
+        status, payload, _ = success(value)
+        parts.fail(status, payload)
+
+
+__all__ = ["ATOMS", "pack_items", "perform_chunk", "pickled_results", "unpack_results"]

@@ -1,0 +1,62 @@
+"""An exception, made fit to travel: as itself where it can, always as text.
+
+Loaded at a slot's first failure only: `traceback` costs milliseconds to import.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+
+from .._wire.codec import dumps, loads
+
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+MAX_TEXT = 100_000
+"""Characters of a message or traceback that travel: an exception that holds a whole data set in its text must not be copied about."""
+
+
+def describe(error: BaseException, what: str) -> tuple[str, str, str, list[str], str]:
+    """Return (type name, text, traceback, qualified names of the type's MRO, what failed), made of strings alone."""
+    kind = type(error)
+    names = [f"{k.__module__}.{k.__qualname__}" for k in kind.__mro__]
+    return _safely(lambda: _type_name(kind)), _safely(lambda: str(error)), _safely(lambda: _trace(error)), names, what
+
+
+def _type_name(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _safely(make) -> str:  # type: ignore[no-untyped-def]
+    """Return a text which code of the user's makes (`__str__`, `__repr__`), whatever that code does."""
+    try:
+        return make()[:MAX_TEXT]  # type: ignore[no-any-return]
+    except BaseException as error:  # noqa: BLE001 - a hook of the user's
+        return f"<unprintable: its text raised {type(error).__qualname__}>"
+
+
+def _trace(error: BaseException) -> str:
+    """Return the traceback as Python prints it, from the first line that is not ours on."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OURS) and frames.tb_next is not None:
+        frames = frames.tb_next
+    lines = traceback.format_exception(type(error), error, frames)
+    return "".join(lines).rstrip("\n")
+
+
+def travels(error: BaseException) -> bytes:
+    """Return the exception's pickle if it can be pickled and rebuilt, else nothing."""
+    try:
+        data, buffers = dumps(error)
+        if buffers:
+            import pickle
+
+            data = pickle.dumps(error, 5)
+        rebuilt = loads(data)
+        # Rebuilt as another type, or with other arguments (a lossy __reduce__): text tells more truth.
+        if type(rebuilt) is not type(error):
+            return b""
+    except BaseException:  # noqa: BLE001 - hooks of the user's may raise anything
+        return b""
+    return data
+
+

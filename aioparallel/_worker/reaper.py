@@ -1,0 +1,60 @@
+"""The agent's hands on the dead: reap them, and at the end leave none alive."""
+
+from __future__ import annotations
+
+import os
+from time import monotonic, sleep
+
+from . import procs
+
+BURY_SECONDS = 5.0
+"""How long an agent that ends waits for processes which the kernel does not let die (D state)."""
+
+
+def reap() -> list[tuple[int, bool, int]]:
+    """Return (pid, stopped, status) for each child that stopped or ended since the last call."""
+    found = []
+    while True:
+        try:
+            info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WSTOPPED | os.WNOHANG)
+        except ChildProcessError:
+            return found
+        if info is None:
+            return found
+        if info.si_code in (os.CLD_STOPPED, os.CLD_TRAPPED):
+            found.append((info.si_pid, True, 0))
+        elif info.si_code == os.CLD_EXITED:
+            found.append((info.si_pid, False, info.si_status << 8))
+        else:
+            found.append((info.si_pid, False, info.si_status & 0x7F))
+
+
+def bury_all() -> None:
+    """Kill everything below this process and reap it."""
+    until = monotonic() + BURY_SECONDS
+    while monotonic() < until:
+        below = procs.freeze_tree(os.getpid())
+        procs.kill_all(below)
+        try:
+            while os.waitid(os.P_ALL, 0, os.WEXITED | (os.WNOHANG if below else 0)) is not None:
+                pass
+        except ChildProcessError:
+            return
+        sleep(0.001)  # they die as fast as the kernel lets them; there is nothing else left to do for this process
+
+
+def sweep(nonce: str, own: str) -> None:
+    """Kill what an agent of the same pool that was killed itself has left behind: whatever carries the pool's nonce but not ours."""
+    until = monotonic() + BURY_SECONDS
+    while monotonic() < until:
+        ours = {os.getpid(), *procs.carriers(own)}
+        left = procs.carriers(nonce, ours)
+        if not left:
+            return
+        for pid in left:
+            procs.kill_all(procs.freeze_tree(pid))
+        procs.kill_all(left)
+        sleep(0.001)  # not our children: their deaths are told to nobody, so look again
+
+
+__all__ = ["bury_all", "reap", "sweep"]

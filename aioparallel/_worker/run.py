@@ -1,0 +1,119 @@
+"""One attempt: rebuild the call, run it, and turn whatever comes of it into an outcome.
+
+Guarantees
+    `perform` returns an outcome for everything that Python lets it catch: results and exceptions that cannot travel, hooks that raise
+    or exit, SystemExit, a stop by `grace=`. It raises nothing.
+"""
+
+from __future__ import annotations
+
+from _pickle import loads as _load
+from marshal import dumps as marshal
+
+from .._wire.codec import dumps, loads
+from .._wire.link import unframed
+from .._wire.messages import (
+    CALL,
+    CHUNK,
+    EXITED,
+    EXTRAS,
+    LENGTH,
+    OK,
+    OUT_OF_MEMORY,
+    RAISED,
+    RUN_HEAD,
+    UNREADABLE,
+    UNSENDABLE,
+)
+from ..errors import TaskCancelled
+from . import context
+
+_HEAD_SIZE = RUN_HEAD.size
+Outcome = tuple[int, bytes, tuple]  # type: ignore[type-arg]
+"""status, payload, out-of-band buffers"""
+
+
+class Call:
+    """One RUN frame, opened as far as needs no user code."""
+
+    __slots__ = ("attempt", "buffers", "deadline", "extras", "function", "grace", "ident", "memory", "mode", "payload", "timeout")
+
+    def __init__(self, ident: int, body: bytes, buffers: tuple) -> None:  # type: ignore[type-arg]
+        self.ident = ident
+        self.function, self.attempt, mode, self.deadline, self.timeout, self.grace, self.memory = RUN_HEAD.unpack_from(body)
+        head = _HEAD_SIZE
+        self.extras = None
+        if mode & EXTRAS:
+            (length,) = LENGTH.unpack_from(body, head)
+            self.extras = body[head + 4 : head + 4 + length]
+            head += 4 + length
+        self.mode = mode & ~EXTRAS
+        if buffers:
+            self.payload, self.buffers = unframed(body, head, buffers)
+        else:
+            self.payload, self.buffers = body[head:], ()
+
+
+def begin(call: Call, name: str) -> None:
+    """Make `current_task()` speak of this attempt."""
+    data = None
+    if call.extras is not None:
+        given, data = _load(call.extras)
+        name = given or name
+    context.begin((call.ident >> 16, call.attempt, name, None if call.deadline == float("inf") else call.deadline, data))
+
+
+def perform(call: Call, store, run_coroutine) -> Outcome:  # type: ignore[no-untyped-def]
+    """Run a call and return its outcome."""
+    try:
+        try:
+            function = store.function(call.function) if call.function else None
+            args, kwargs = loads(call.payload, call.buffers)
+            if function is None:
+                function, *args = args
+        except BaseException as error:  # noqa: BLE001 - hooks of the user's may raise anything
+            return failure(error, UNREADABLE if isinstance(error, Exception) else EXITED, "its function or arguments could not be rebuilt")
+        call.payload, call.buffers = b"", ()
+        try:
+            result = function(*args, **kwargs)
+            if type(result) is _CoroutineType:
+                result = run_coroutine(result)
+        except Exception as error:  # noqa: BLE001 - it is the outcome
+            ceiling = call.memory and isinstance(error, MemoryError)
+            return failure(error, OUT_OF_MEMORY if ceiling else RAISED)
+        except BaseException as error:  # noqa: BLE001 - as above
+            return failure(error, EXITED)
+        return success(result)
+    except TaskCancelled as error:
+        # The request to stop came between the task's end and here: what is returned is dropped by the pool anyway.
+        return failure(error, EXITED)
+
+
+def success(result: object) -> Outcome:
+    """Return the outcome of a call that gave `result`, which may prove to be unsendable."""
+    try:
+        payload, buffers = dumps(result)
+    except BaseException as error:  # noqa: BLE001 - hooks of the user's may raise anything
+        return failure(error, UNSENDABLE, f"its result, a {type(result).__qualname__}, could not be pickled")
+    return OK, payload, buffers
+
+
+def failure(error: BaseException, status: int, what: str = "") -> Outcome:
+    """Return the outcome of a call that ended in `error`: a description in plain text, and the pickled exception if it can travel."""
+    from .failures import describe, travels
+
+    description = marshal(describe(error, what), 2)
+    return status, LENGTH.pack(len(description)) + description + travels(error), ()
+
+
+def _no_coroutine() -> type:
+    async def nothing() -> None: ...
+
+    coroutine = nothing()
+    coroutine.close()
+    return type(coroutine)
+
+
+_CoroutineType = _no_coroutine()
+
+__all__ = ["CALL", "CHUNK", "OK", "Call", "Outcome", "begin", "failure", "perform", "success"]

@@ -1,0 +1,273 @@
+"""A slot: one process that runs one attempt at a time, and says the truth about it.
+
+Guarantees
+    Every answer is in the kernel before the next attempt begins. An attempt begins only with a permit of its own generation. A forked
+    child that returns into this file ends there. What a task changed in the process is put back before the next begins, or the slot
+    ends.
+
+How it works
+    Attempts arrive ahead of time on the slot's socket; one permit byte each arrives on a pipe. Before it begins an attempt, the slot
+    takes a permit. The pool calls attempts back by taking the permits out of the pipe itself: what it gets, the slot can no longer
+    begin. Permits carry a generation that rises with every recall, and so do attempts: a permit of a later generation makes the slot
+    skip the attempts that were called back.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _signal import SIG_DFL, SIG_IGN, SIGINT, SIGPIPE, SIGTERM, SIGURG, default_int_handler, signal, siginterrupt
+from collections import deque
+from time import monotonic, process_time
+
+from .._wire.link import Link, framed
+from .._wire.messages import (
+    ASKED,
+    BY_DEADLINE,
+    BY_TIMEOUT,
+    CHUNK,
+    DEFINE,
+    FRESH,
+    OUTCOME,
+    OUTCOME_HEAD,
+    PART,
+    PROGRESS,
+    PROGRESS_BODY,
+    READY,
+    RETIRE,
+    RUN,
+    SURROUND,
+    encode_knock,
+    unpack,
+)
+from ..errors import TaskCancelled
+from . import context
+from .baseline import Baseline
+from .run import Call, begin, perform
+from .store import Store
+
+CPU_WORTH = 0.001
+"""Seconds: of attempts shorter than this no CPU time is reported, it would be noise."""
+LOST_LINK = 81
+"""Exit code of a slot whose link is gone: the pool, or the descriptor under a task's hands."""
+UNRESTORABLE = 82
+"""Exit code of a slot that could not put back what a task changed."""
+FOREVER = float("inf")
+NAN = float("nan")
+
+
+class Slot:
+    """The loop of one slot, and what it holds."""
+
+    def __init__(self, identity: tuple[int, int], sockets: tuple, page, surrounding: context.Surrounding, high: int) -> None:  # type: ignore[no-untyped-def, type-arg]
+        self.identity = identity
+        socket, self._permits, self._knocker = sockets
+        self.link = Link(socket)
+        self.page = page
+        self.store = Store()
+        self.pid = os.getpid()
+        self._inbox: deque[tuple] = deque()  # type: ignore[type-arg]
+        self._permit: int | None = None
+        self._armed = 0
+        self._async_task: tuple | None = None  # type: ignore[type-arg]
+        surrounding.send_progress = self._send_progress
+        context.surrounding = surrounding
+        self._own_signals()
+        self._baseline = Baseline(high)
+
+    def _own_signals(self) -> None:
+        signal(SIGINT, default_int_handler)
+        signal(SIGTERM, SIG_DFL)
+        signal(SIGPIPE, SIG_IGN)
+        # SIGURG: ignored by default and used by nearly nobody, so a stray one does no harm.
+        signal(SIGURG, self._on_request_to_stop)
+        siginterrupt(SIGURG, False)
+
+    def serve(self) -> None:
+        """Work until the pool lets go of the link; never returns."""
+        self.link.send(*framed(READY, 0, self.pid, b""))
+        inbox = self._inbox
+        while True:
+            while not inbox:
+                inbox.extend(self.link.receive())
+            frame = inbox.popleft()
+            if frame[0] == RUN:
+                if self._may_begin(frame[1]):
+                    self._attempt(frame)
+            else:
+                self._control(frame)
+
+    def _may_begin(self, generation: int) -> bool:
+        """Take a permit for an attempt of this generation; False: it was called back."""
+        if self._permit is None:
+            try:
+                permit = os.read(self._permits, 1)
+            except BlockingIOError:
+                return False
+            if not permit:
+                raise EOFError
+            self._permit = permit[0]
+        if self._permit != generation:
+            return False
+        self._permit = None
+        return True
+
+    def _control(self, frame: tuple) -> None:  # type: ignore[type-arg]
+        kind, flags, ident, body, buffers = frame
+        if kind == DEFINE:
+            length = int.from_bytes(body[:2], "little")
+            data = buffers[0] if buffers else body[2 + length :]
+            self.store.define(ident, body[2 : 2 + length].decode(), data, bool(flags & FRESH))
+        elif kind == SURROUND:
+            (sys.path[:],) = unpack(body)
+            self._baseline.path = list(sys.path)
+        elif kind == RETIRE:
+            retire()
+
+    def _attempt(self, frame: tuple) -> None:  # type: ignore[type-arg]
+        call = Call(frame[2], frame[3], frame[4])
+        frame = None  # type: ignore[assignment] - the arguments' memory is the task's, not ours
+        ident = call.ident
+        page = self.page
+        cpu = process_time()
+        began = monotonic()
+        stop_at = call.deadline if call.deadline < began + call.timeout else began + call.timeout
+        baseline = self._limit(call) if call.memory else 0
+        page.begin(ident, began, stop_at, call.memory, baseline)
+        if stop_at != FOREVER or call.memory:
+            self._watched(call, stop_at)
+        begin(call, self.store.name(call.function))
+        self._armed = ident
+        try:
+            if call.mode == CHUNK:
+                from .chunk import perform_chunk
+
+                status, payload, buffers = perform_chunk(call, self.store, self._run_coroutine, self._show_item, self._send_part)
+            else:
+                status, payload, buffers = perform(call, self.store, self._run_coroutine)
+            self._armed = 0
+        except TaskCancelled as error:
+            from .run import EXITED, failure
+
+            status, payload, buffers = failure(error, EXITED)
+        self._armed = 0
+        if os.getpid() != self.pid:
+            os._exit(0)  # a forked child of the task came back here: it is not the slot, and answers nothing
+        page.finished()
+        seconds = monotonic() - began
+        peak = self._peak(baseline) if call.memory else 0
+        spent = process_time() - cpu if seconds >= CPU_WORTH else NAN
+        if page.asked == ident:
+            status |= ASKED
+        context.end()
+        try:
+            self.link.send(*framed(OUTCOME, status, ident, OUTCOME_HEAD.pack(began, seconds, spent, peak), payload, buffers))
+        except OSError:
+            os._exit(LOST_LINK)
+        page.clear()
+        self._put_back(call)
+
+    def _put_back(self, call: Call) -> None:
+        baseline = self._baseline
+        if baseline.started_something:
+            self.page.leftovers = leftovers()
+        if not baseline.restore():  # (it takes the ceiling under `memory=` away too)
+            os._exit(UNRESTORABLE)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except OSError:
+            pass  # nobody reads the controller's output any more
+
+    def _watched(self, call: Call, stop_at: float) -> None:
+        """Make sure that the agent looks in time: knock only if it does not look by then anyway."""
+        self.page.which = BY_DEADLINE if stop_at == call.deadline else BY_TIMEOUT
+        self.page.grace = call.grace
+        until = self.page.watched_until
+        if not until or until > stop_at or call.memory:
+            os.write(self._knocker, encode_knock(*self.identity))
+
+    def _limit(self, call: Call) -> int:
+        """Lower the ceiling under an attempt with `memory=`, and return what the idle slot holds (bytes)."""
+        from .procs import tree_memory
+
+        self.page.peak = 0
+        set_ceiling(call.memory)
+        return tree_memory([self.pid])
+
+    def _peak(self, baseline: int) -> int:
+        from .procs import tree_memory
+
+        return max(int(self.page.peak), tree_memory([self.pid]) - baseline, 1)
+
+    def _show_item(self, index: int) -> None:
+        self.page.items[0] = index
+
+    def _send_part(self, status: int, payload: bytes, buffers: tuple) -> None:  # type: ignore[type-arg]
+        if os.getpid() == self.pid:
+            self.link.send(*framed(PART, status, self._armed, b"", payload, buffers))
+
+    def _send_progress(self, task: int, attempt: int, done: float, total: float) -> None:
+        if os.getpid() == self.pid:
+            self.link.send(*framed(PROGRESS, 0, task << 16 | attempt, PROGRESS_BODY.pack(done, total)))
+
+    def _on_request_to_stop(self, number: int, frame: object) -> None:
+        """Raise TaskCancelled in the task (or cancel its asyncio task), if that very attempt still runs."""
+        if not self._armed or self.page.asked != self._armed or os.getpid() != self.pid:
+            return
+        if self._async_task is not None:
+            loop, task = self._async_task
+            loop.call_soon_threadsafe(task.cancel)
+            return
+        raise TaskCancelled("the task was asked to stop")
+
+    def _run_coroutine(self, coroutine: object) -> object:
+        import asyncio
+
+        async def main() -> object:
+            self._async_task = asyncio.get_running_loop(), asyncio.current_task()
+            try:
+                return await coroutine  # type: ignore[misc]
+            finally:
+                self._async_task = None
+
+        return asyncio.run(main())
+
+
+def leftovers() -> bool:
+    """Return whether a task left a thread or a child process in this process."""
+    if "threading" in sys.modules and sys.modules["threading"].active_count() > 1:
+        return True
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def set_ceiling(memory: int) -> None:
+    """Stop a sprint: an allocation far over the limit fails at once, before the agent's next look.
+
+    The ceiling counts address space (RLIMIT_DATA), so it is generous: thread stacks and allocators reserve much more than they touch.
+    """
+    import resource
+
+    with open("/proc/self/statm", "rb") as file:
+        data = int(file.read().split()[5]) * resource.getpagesize()
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    ceiling = data + 2 * memory + (1 << 30)
+    resource.setrlimit(resource.RLIMIT_DATA, (ceiling if hard < 0 else min(ceiling, hard), hard))
+
+
+def retire() -> None:
+    """End as a Python program ends: run multiprocessing's finalizers and the functions registered with `atexit`."""
+    import atexit
+
+    try:
+        if "multiprocessing.util" in sys.modules:
+            sys.modules["multiprocessing.util"]._exit_function()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(0)

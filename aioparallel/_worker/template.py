@@ -1,0 +1,224 @@
+"""The template: a process that imports what every slot needs, once, and forks slots from itself.
+
+Guarantees
+    It forks only while it has one OS thread; where something it preloaded started threads, slots are exec'ed instead. A slot is the
+    agent's child, not the template's, before its first attempt begins.
+
+How it works
+    A slot is forked twice. The process between sends the slot's pid to the agent and ends, so that the slot falls to the agent, which
+    is a sub-reaper. The slot waits for that before anything else.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from _socket import socket as Socket  # `socket` would import `selectors` and `enum`: milliseconds of every pool's start
+from marshal import dumps as marshal, loads as unmarshal
+
+from .._wire.frames import FrameReader, encode
+from .._wire.messages import CLEAN, FAILED, FORK, FORKED, PRELOADED, pack, unpack
+from . import procs
+from .page import Page, map_memory
+
+HIGH_DESCRIPTOR = 512
+"""Slots keep their own descriptors from here on, out of the way of tasks that close the low ones."""
+
+
+class Template:
+    """What the template holds; `config` is the agent's HELLO and some numbers."""
+
+    def __init__(self, socket: Socket, config: dict[str, object], agent: int) -> None:
+        self._socket = socket
+        self._reader = FrameReader()
+        self._config = config
+        self._agent = agent
+        self._fds: list[int] = []
+
+    def main(self) -> None:
+        """Preload, then serve requests until the agent lets go; never returns."""
+        try:
+            become_python(self._config)
+            preload(self._config)
+        except BaseException as error:  # noqa: BLE001 - user's modules may raise or exit as they like
+            from .failures import describe
+
+            name, text, trace, _, _ = describe(error, "")
+            self._socket.sendall(encode(FAILED, 0, 0, pack(f"preload= failed: {name}: {text}\n{trace}")))
+            os._exit(1)
+        gc.freeze()
+        self._socket.sendall(encode(PRELOADED, 0, 0, pack(procs.os_threads())))
+        while True:
+            for kind, _, _, body, _ in self._receive():
+                if kind == FORK:
+                    index, incarnation = unpack(body)
+                    self._fork(index, incarnation, self._fds.pop(0), self._fds.pop(0))
+                elif kind == CLEAN:
+                    self._clean(*unpack(body))
+
+    def _receive(self) -> list[tuple]:  # type: ignore[type-arg]
+        data, fds = receive_with_fds(self._socket)
+        if not data:
+            os._exit(0)
+        self._fds += fds
+        return self._reader.feed(data)
+
+    def _fork(self, index: int, incarnation: int, socket: int, permits: int) -> None:
+        between = os.fork()
+        if not between:
+            slot = os.fork()
+            if slot:
+                self._socket.sendall(encode(FORKED, 0, 0, pack(index, incarnation, slot)))
+                os._exit(0)
+            try:
+                self._become_slot(index, incarnation, socket, permits)
+            finally:
+                os._exit(83)
+        os.close(socket)
+        os.close(permits)
+        os.waitpid(between, 0)
+
+    def _become_slot(self, index: int, incarnation: int, socket: int, permits: int) -> None:
+        between = os.getppid()
+        while os.getppid() == between != self._agent:
+            os.sched_yield()
+        self._socket.close()
+        config = {**self._config, "index": index, "incarnation": incarnation, "socket": socket, "permits": permits, "agent": self._agent}
+        if procs.os_threads() > 1 or self._config["threads"]:
+            exec_slot(config)
+        else:
+            slot_main(config)
+
+    def _clean(self, path: str) -> None:
+        between = os.fork()
+        if not between:
+            if not os.fork():
+                import shutil
+
+                shutil.rmtree(path, ignore_errors=True)
+            os._exit(0)
+        os.waitpid(between, 0)
+
+
+def receive_with_fds(socket: Socket) -> tuple[bytes, list[int]]:
+    """Return the next bytes of a Unix stream socket and the descriptors that came with them."""
+    import _socket
+
+    data, ancillary, _, _ = socket.recvmsg(65536, _socket.CMSG_SPACE(16 * 4))
+    fds: list[int] = []
+    for level, kind, content in ancillary:
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+            fds += memoryview(content[: len(content) // 4 * 4]).cast("i")
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return data, fds
+
+
+def send_with_fds(socket: Socket, data: bytes, fds: list[int]) -> int:
+    """Send bytes with descriptors; return how many bytes were taken."""
+    import _socket
+
+    content = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
+    return socket.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, content)] if fds else [])
+
+
+def become_python(config: dict[str, object]) -> None:
+    """Make this process what the controller's is: `site` has run, `sys.path` is the same, `__main__` is empty."""
+    if sys.flags.no_site:
+        import site
+
+        site.main()
+    sys.path[:] = config["sys_path"]  # type: ignore[call-overload]
+    sys.argv[:] = [""]
+    sys.modules["__main__"] = type(sys)("__main__")
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def preload(config: dict[str, object]) -> None:
+    """Import everything that slots will need of ours, and what the user named."""
+    from . import chunk, slot  # noqa: F401
+
+    if config["far"]:
+        from . import failures  # noqa: F401 - near it can be imported when first needed; far, a task may close the zip it would come from
+
+    for name in config["preload"]:  # type: ignore[attr-defined]
+        __import__(name)
+
+
+def slot_main(config: dict[str, object]) -> None:
+    """Be a slot; never returns."""
+    from .context import Surrounding
+    from .slot import LOST_LINK, Slot
+
+    os.setsid()
+    procs.become_subreaper()
+    procs.die_with_parent(config["agent"])  # type: ignore[arg-type]
+    procs.set_oom_score(300)
+    reseed()
+    index, incarnation = config["index"], config["incarnation"]
+    page = Page(map_memory(config["pages"]), index)  # type: ignore[arg-type]
+    os.close(config["pages"])  # type: ignore[arg-type]
+    high = high_descriptor()
+    socket = Socket(fileno=raise_fd(config["socket"], high))  # type: ignore[arg-type]
+    permits = raise_fd(config["permits"], high)  # type: ignore[arg-type]
+    knocker = raise_fd(config["knocker"], high)  # type: ignore[arg-type]
+    surrounding = Surrounding(config["host"], config["seed"], f"{config['scratch']}/{index}.{incarnation}", None, True)  # type: ignore[arg-type]
+    slot = Slot((index, incarnation), (socket, permits, knocker), page, surrounding, high)  # type: ignore[arg-type]
+    os.register_at_fork(after_in_child=socket.close)
+    try:
+        slot.serve()
+    except (EOFError, OSError):
+        os._exit(LOST_LINK)
+
+
+def raise_fd(fd: int, high: int) -> int:
+    """Move a descriptor up to `high` or above."""
+    import fcntl
+
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, high)
+    os.close(fd)
+    return moved
+
+
+def high_descriptor() -> int:
+    """Return the number above which a slot keeps its own descriptors."""
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return HIGH_DESCRIPTOR if soft < 0 or soft > 2 * HIGH_DESCRIPTOR else soft // 2
+
+
+def reseed() -> None:
+    """Give this fork its own randomness: whatever of it was preloaded would be the same in every slot."""
+    if "random" in sys.modules:
+        sys.modules["random"].seed()
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed(int.from_bytes(os.urandom(4), "little"))
+    if "uuid" in sys.modules:
+        sys.modules["uuid"]._last_timestamp = None
+        sys.modules["uuid"]._generate_time_safe = None  # libuuid's clock sequence is per process image
+
+
+def exec_slot(config: dict[str, object]) -> None:
+    """Be a slot by way of exec: for when this process has threads, whose locks a fork would inherit held."""
+    read, write = os.pipe()
+    os.write(write, marshal(config, 2))
+    os.close(write)
+    for fd in (read, config["socket"], config["permits"], config["knocker"], config["pages"]):
+        os.set_inheritable(fd, True)  # type: ignore[arg-type]
+    boot = f"{config['boot']};from aioparallel._worker.template import exec_main;exec_main({read})"
+    os.execv(sys.executable, [sys.executable, *config["flags"], "-c", boot])  # type: ignore[misc]
+
+
+def exec_main(fd: int) -> None:
+    """Be an exec'ed slot; its configuration waits in a pipe."""
+    config = unmarshal(os.read(fd, 1 << 16))
+    os.close(fd)
+    become_python(config)
+    preload(config)
+    for name in ("socket", "permits", "knocker", "pages"):
+        os.set_inheritable(config[name], False)
+    slot_main(config)

@@ -1,0 +1,128 @@
+"""What `pool.events()` yields: one frozen record for each thing that happened.
+
+No record holds arguments, results or environment values. Times (`at`) are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "AttemptEnded",
+    "AttemptStarted",
+    "CancelUnconfirmed",
+    "Event",
+    "EventsLost",
+    "HostDown",
+    "HostUp",
+    "SlotEnded",
+    "SlotStarted",
+    "TaskEnded",
+    "TaskProgressed",
+    "TaskSubmitted",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """The root of all events."""
+
+    at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventsLost(Event):
+    """This subscriber was too slow: so many events were dropped at this place."""
+
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskSubmitted(Event):
+    """A task was queued."""
+
+    task: int
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskEnded(Event):
+    """A task was settled; `outcome` is "succeeded", "failed" or "cancelled"."""
+
+    task: int
+    name: str
+    outcome: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskProgressed(Event):
+    """A task said how far it is; `total` is None where it did not say."""
+
+    task: int
+    attempt: int
+    done: float
+    total: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptStarted(Event):
+    """An attempt was sent to a slot (it may wait there a moment behind another)."""
+
+    task: int
+    attempt: int
+    host: str
+    slot: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptEnded(Event):
+    """An attempt ended; `outcome` as in `AttemptRecord`."""
+
+    task: int
+    attempt: int
+    host: str
+    slot: int
+    outcome: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CancelUnconfirmed(Event):
+    """A task was settled although the death of its process tree was not confirmed; the slot serves nobody until it is."""
+
+    task: int
+    host: str
+    slot: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlotStarted(Event):
+    """A slot can work."""
+
+    host: str
+    slot: int
+    pid: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlotEnded(Event):
+    """A slot and everything below it is dead; one of `exit_code` and `signal` is set."""
+
+    host: str
+    slot: int
+    exit_code: int | None
+    signal: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostUp(Event):
+    """A host's agent supervises."""
+
+    host: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostDown(Event):
+    """A host's agent was lost, or it offers no slots, for this reason."""
+
+    host: str
+    reason: str

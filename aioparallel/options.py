@@ -1,0 +1,98 @@
+"""How a call is made: the frozen values behind `pool.options(...)`.
+
+`None` means off. A value that cannot work is refused where it is given, with what to do instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from math import isfinite
+from typing import Any
+
+from ._wire.codec import dumps
+from .errors import SerializationError
+
+__all__ = ["DEFAULTS", "Options"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What a call may be given besides its function and arguments. See `Pool.options`."""
+
+    timeout: float | None = None
+    """Seconds that one attempt may run."""
+    deadline: float | None = None
+    """Seconds from submit to the end, over queue, attempts and retries."""
+    retries: int = 0
+    """How many more attempts follow one that failed."""
+    memory: int | None = None
+    """Bytes that an attempt's process tree may hold beyond the idle slot."""
+    name: str | None = None
+    """What the task is called in messages; None: its function's name."""
+    data: Any = None
+    """Anything of the user's; opaque to us: `task.data`, `current_task().data`."""
+    idempotent: bool | None = None
+    """None: run again after a lost host or link. False: never run twice. True: gladly."""
+    grace: float = 0.0
+    """Seconds between asking an attempt to stop and killing it; 0: it is killed at once."""
+    isolate: bool = False
+    """Run in a fresh slot that serves this call alone."""
+    copy: bool = True
+    """Snapshot large buffers at submit. False: the caller promises not to touch them until the task is done."""
+
+    extras: bytes = field(init=False, repr=False, compare=False, default=b"")
+    """What a slot must know of `name` and `data`, pickled when they were given."""
+
+    def __post_init__(self) -> None:
+        for name in ("timeout", "deadline"):
+            _check_seconds(name, getattr(self, name), minimum_excluded=True)
+        _check_seconds("grace", self.grace, minimum_excluded=False)
+        if type(self.retries) is not int or self.retries < 0:
+            raise ValueError(f"retries={self.retries!r}: give the number of further attempts, 0 or more")
+        if self.memory is not None and (type(self.memory) is not int or self.memory <= 0):
+            raise ValueError(f"memory={self.memory!r}: give bytes as an int above 0, or None for no limit")
+        if self.idempotent is False and self.retries:
+            raise ValueError("idempotent=False forbids running twice, so retries must be 0")
+        if self.name is not None and not isinstance(self.name, str):
+            raise TypeError(f"name={self.name!r}: give a str")
+        if self.name is not None or self.data is not None:
+            object.__setattr__(self, "extras", _pickle_extras(self.name, self.data))
+
+    def but(self, changes: dict[str, Any]) -> Options:
+        """Return these options with some changed. Raises TypeError for a name that does not exist."""
+        known = {known.name for known in fields(self) if known.init}
+        for name in changes:
+            if name not in known:
+                raise TypeError(f"options() has no {name!r}; it knows {', '.join(sorted(known))}")
+        return replace(self, **changes)
+
+
+def _pickle_extras(name: str | None, data: object) -> bytes:
+    try:
+        # Two pickles in one: a slot opens the user's only when the task asks for it.
+        own = None if data is None else _in_band(data)
+        return dumps((name, own))[0]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise SerializationError(f"data={type(data).__qualname__} could not be pickled: {type(error).__name__}: {error}") from error
+
+
+def _in_band(data: object) -> bytes:
+    pickled, buffers = dumps(data)
+    if not buffers:
+        return pickled
+    import cloudpickle
+
+    return cloudpickle.dumps(data)  # type: ignore[no-any-return]
+
+
+def _check_seconds(name: str, value: object, *, minimum_excluded: bool) -> None:
+    if value is None and minimum_excluded:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value < 0 or (minimum_excluded and value == 0):
+        what = "seconds above 0, or None for no limit" if minimum_excluded else "seconds, 0 or more"
+        raise ValueError(f"{name}={value!r}: give {what}")
+
+
+DEFAULTS = Options()

@@ -1,0 +1,378 @@
+"""The pool: what a user may say.
+
+Guarantees
+    `submit` pickles everything at the caller's line: what cannot travel raises there, and what is changed later reaches nobody. A pool
+    that is left is dead: normally after its tasks have finished, by an exception or a cancellation at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import warnings
+from collections.abc import Callable, Coroutine, Iterable
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar, cast, overload
+
+from ._jobs.task import Task
+from ._wire.codec import dumps
+from ._wire.functions import FunctionTable, qualified_name
+from ._worker import context
+from ._worker.machine import descriptor_limit, usable_cpus
+from ._observe.subscription import Subscription
+from .errors import HostError, PoolClosed, SerializationError, UsageError
+from .events import Event
+from .options import DEFAULTS, Options
+from .status import QUEUED, PoolStatus
+
+if TYPE_CHECKING:
+    from ._hosts.base import Host
+    from ._scheduler.engine import Engine
+
+__all__ = ["Pool"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DESCRIPTORS_A_SLOT = 3
+DESCRIPTORS_BESIDES = 32
+_NEVER = float("inf")
+_get_running_loop = asyncio._get_running_loop
+
+
+class Submitter:
+    """The verbs that a pool and its views share."""
+
+    _pool: Pool
+    _options: Options
+
+    @overload
+    def submit(self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
+    @overload
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
+        """Have `fn(*args, **kwargs)` run in a slot, and return its task at once.
+
+        Everything is pickled here: later changes of arguments, globals or cells do not reach the task. An `async def` function runs to
+        its end in the slot. Raises SerializationError for what cannot be pickled, PoolClosed, and UsageError when called from another
+        thread or event loop than the pool's.
+        """
+        return self._pool._make_task(self._options, fn, args, kwargs, None)
+
+    def options(self, **changes: Any) -> PoolView:
+        """Return a view of the pool whose calls are made differently; the pool itself does not change.
+
+        timeout: seconds one attempt may run. deadline: seconds from submit over queue, attempts and retries. retries: further attempts
+        after one that failed. memory: bytes an attempt's process tree may hold beyond the idle slot. name, data: for `task.name`,
+        `task.data`. idempotent=False: never run twice. grace: seconds between asking an attempt to stop and killing it. isolate: a
+        fresh slot for each call. copy=False: large buffers are not snapshotted. Raises ValueError or TypeError for what cannot be.
+        """
+        options = self._options.but(changes)
+        self._pool._check_options(options)
+        return PoolView(self._pool, options)
+
+
+class PoolView(Submitter):
+    """A pool with other options; see `Pool.options`."""
+
+    __slots__ = ("_options", "_pool")
+
+    def __init__(self, pool: Pool, options: Options) -> None:
+        self._pool = pool
+        self._options = options
+
+    def __repr__(self) -> str:
+        changed = {name: getattr(self._options, name) for name in ("timeout", "deadline", "retries", "memory", "grace", "isolate")}
+        shown = ", ".join(f"{name}={value}" for name, value in changed.items() if value != getattr(DEFAULTS, name))
+        return f"<options({shown}) of {self._pool!r}>"
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        self._pool.__reduce_ex__(protocol)
+        raise AssertionError
+
+
+class Pool(Submitter):
+    """Slots on this machine, and every task that runs on them.
+
+    local: how many slots; None: one for each CPU this process may use; "serial": run tasks one by one in this process, for a debugger.
+    name: for messages. seed: what each task's own seed is derived from; None: drawn. preload: modules that every slot has imported.
+    max_tasks_per_slot: a slot is replaced after so many. python: the interpreter of the slots, where this program has none of its own.
+
+    Use it with `async with`: leaving normally waits for unfinished tasks, leaving by an exception or a cancellation kills them.
+    """
+
+    def __init__(
+        self,
+        *,
+        local: int | Literal["serial"] | None = None,
+        name: str | None = None,
+        seed: int | None = None,
+        preload: Iterable[str] = (),
+        max_tasks_per_slot: int | None = None,
+        python: str | None = None,
+    ) -> None:
+        self._phase = "new"
+        if context.in_slot():
+            raise UsageError("a task cannot open a pool of its own: return, and submit from the controller")
+        _check_arguments(local, max_tasks_per_slot, preload)
+        self._serial = local == "serial"
+        self._slots = 1 if local == "serial" else usable_cpus() if local is None else cast(int, local)
+        self._name = name or "pool"
+        self._seed = random.SystemRandom().getrandbits(64) if seed is None else seed
+        self._preload = tuple(preload)
+        self._max_tasks_per_slot = max_tasks_per_slot
+        self._python = python
+        self._pool = self
+        self._options = DEFAULTS
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = os.getpid()
+        self._functions = FunctionTable()
+        self._last_id = 0
+        self._subscriptions: list[Subscription] = []
+        self._opened_at = 0.0
+        self._engine: Engine = cast("Engine", None)
+
+    # --- opening and closing
+
+    async def __aenter__(self) -> Self:
+        if self._phase != "new":
+            raise UsageError(f"this pool is {self._phase}: a pool is opened once; make a new one")
+        await self._open()
+        return self
+
+    async def _open(self) -> None:
+        from ._scheduler.engine import Engine  # here, so that importing aioparallel in a slot or a script stays cheap
+
+        if not self._serial:
+            self._check_descriptors()
+        self._phase = "opening"
+        self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+        self._engine = Engine(max_tasks_per_slot=self._max_tasks_per_slot, publish=self._publish)
+        try:
+            await self._engine.start([self._make_host()])
+        except BaseException:
+            self._phase = "closed"
+            raise
+        self._opened_at = self._loop.time()
+        self._phase = "open"
+
+    def _make_host(self) -> Host:
+        if self._serial:
+            from ._hosts.serial import SerialHost
+
+            return SerialHost(self._engine, seed=self._seed)
+        from ._hosts.local import LocalHost
+
+        return LocalHost(self._slots, self._engine, seed=self._seed, preload=self._preload, python=self._python)
+
+    def _check_descriptors(self) -> None:
+        soft, hard = descriptor_limit()
+        need = DESCRIPTORS_A_SLOT * self._slots + DESCRIPTORS_BESIDES
+        if 0 <= soft < need:
+            raise UsageError(
+                f"{self._slots} slots need about {need} file descriptors, and this process may have {soft} (hard limit {hard}): "
+                "raise it (`ulimit -n`), or ask for fewer slots with local="
+            )
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._phase != "open":
+            await self.aclose()
+            return
+        if kind is None:
+            try:
+                await self._idle()
+            except BaseException:
+                await self._end("the block of the pool was cancelled while it waited for this task")
+                raise
+        await self._end("the block of the pool was left by an exception" if kind else "the pool was closed")
+
+    async def aclose(self) -> None:
+        """Kill what runs, at once; unfinished tasks end in PoolClosed. If cancelled: finishes first (seconds at the most)."""
+        if self._phase in ("new", "closed"):
+            self._phase = "closed"
+            return
+        await self._end("the pool was closed by aclose()")
+
+    async def drain(self, timeout: float | None = None) -> bool:
+        """Take no more tasks and wait for those there are; after `timeout` seconds kill the rest. Return whether all finished.
+
+        If cancelled: the rest is killed.
+        """
+        if self._phase == "closed":
+            return True
+        self._check_here()
+        self._phase = "draining"
+        finished = False
+        try:
+            async with asyncio.timeout(timeout):
+                await self._idle()
+                finished = True
+        except TimeoutError:
+            pass
+        finally:
+            await self._end("the pool was drained, and its time limit passed" if not finished else "the pool was drained")
+        return finished
+
+    async def _idle(self) -> None:
+        engine = self._engine
+        await engine.wait_until(lambda: engine.idle)
+
+    async def _end(self, reason: str) -> None:
+        if self._phase == "closed":
+            return
+        self._check_here()
+        self._phase = "closing"
+        self._engine.close(reason)
+        try:
+            await self._engine.finish()
+        finally:
+            self._phase = "closed"
+            for subscription in self._subscriptions:
+                subscription.end()
+
+    async def ready(self, slots: int | None = None, *, timeout: float | None = None) -> Self:
+        """Open the pool if need be, and return it when so many slots are up (None: when its host can begin slots).
+
+        Raises HostError when that will never be, TimeoutError after `timeout` seconds. If cancelled: the pool stays as it is.
+        """
+        if self._phase == "new":
+            await self._open()
+        self._check_here()
+        wanted = slots or 0
+        if wanted > self._slots:
+            raise ValueError(f"ready(slots={slots}): this pool has {self._slots} at the most; ask for more with local=")
+        engine = self._engine
+        engine.want(wanted)
+        async with asyncio.timeout(timeout):
+            await engine.wait_until(lambda: engine.has_up(wanted) or engine.failed is not None)
+        if not engine.has_up(wanted) and engine.failed is not None:
+            raise HostError(*engine.failed)
+        return self
+
+    # --- tasks
+
+    def _make_task(
+        self, options: Options, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], sink: Any, payload: Any = None
+    ) -> Task[Any]:
+        loop = self._loop
+        if _get_running_loop() is not loop or self._phase != "open":
+            self._check_here()
+            raise PoolClosed(f"the pool is {self._phase} and takes no more tasks")
+        try:
+            function = self._functions.entry(fn) or _named(fn)
+            if payload is None:
+                payload = dumps((args, kwargs) if not isinstance(function, str) else ((fn, *args), kwargs), options.copy)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise _unpicklable(fn, error) from error
+        self._last_id += 1
+        now = monotonic()
+        task: Task[Any] = Task(loop=loop)
+        task._id = self._last_id
+        task._function = function
+        task._payload, task._buffers = payload
+        task._options = options
+        task._state = QUEUED
+        task._attempts = ()
+        task._failures = task._losses = 0
+        task._asked = False
+        task._message = None
+        task._queued = now
+        task._deadline = _NEVER if options.deadline is None else now + options.deadline
+        task._sink = sink
+        task._engine = self._engine
+        self._engine.submit(task)
+        return task
+
+    def _check_here(self) -> None:
+        """Raise unless the pool is open and this is its thread, loop and process."""
+        if os.getpid() != self._pid:
+            raise UsageError("this is a forked child's copy of the pool: it belongs to the parent; make a pool of your own")
+        if self._phase == "new":
+            raise UsageError("the pool is not open: use `async with Pool(...) as pool`, or `await pool.ready()`")
+        if self._phase == "closed":
+            raise PoolClosed("the pool is closed and takes no more tasks; make a new one")
+        running = _get_running_loop()
+        if running is not self._loop:
+            where = "without a running event loop" if running is None else "from another event loop"
+            raise UsageError(f"the pool was used {where}: it belongs to the loop (and thread) that opened it; use run_coroutine_threadsafe")
+
+    def _check_options(self, options: Options) -> None:
+        if self._serial and (options.timeout is not None or options.memory is not None):
+            raise UsageError('Pool(local="serial") runs tasks in this process, where timeout= and memory= cannot be kept')
+
+    # --- looking
+
+    def status(self) -> PoolStatus:
+        """Return a snapshot of the pool, which prints well."""
+        if self._engine is None:
+            return PoolStatus(
+                name=self._name, state=self._phase, uptime_seconds=0.0, slots=(), max_slots=self._slots, queued=0, running=0, succeeded=0,
+                failed=0, cancelled=0, retried=0, run_seconds=0.0,
+            )  # fmt: skip
+        return self._engine.status(self._name, self._phase, self._slots, monotonic() - self._opened_at)
+
+    def events(self) -> Subscription:
+        """Return an async iterator of what happens from now on, until the pool is closed; see `aioparallel.events`.
+
+        At most 10,000 events wait for a slow reader; then the oldest are dropped and an EventsLost says how many.
+        """
+        self._check_here()
+        subscription = Subscription(self._unsubscribe)
+        self._subscriptions.append(subscription)
+        self._engine.state.watched = True
+        return subscription
+
+    def _unsubscribe(self, subscription: Subscription) -> None:
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
+        self._engine.state.watched = bool(self._subscriptions)
+
+    def _publish(self, event: Event) -> None:
+        for subscription in self._subscriptions:
+            subscription.put(event)
+
+    def __repr__(self) -> str:
+        if self._phase in ("new", "closed"):
+            return f"<Pool {self._name!r} {self._phase}>"
+        busy, queued = self._engine.load()
+        return f"<Pool {busy}/{self._slots} slots busy, {queued} queued>"
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(f"{self!r} cannot travel to a slot: pass plain values, and submit from the controller")
+
+    def __del__(self) -> None:
+        if getattr(self, "_phase", "closed") in ("new", "closed") or os.getpid() != self._pid:
+            return
+        warnings.warn(f"{self!r} was never closed: use `async with`, or `await pool.aclose()`", ResourceWarning, source=self, stacklevel=2)
+        self._engine.abandon()
+
+
+def _check_arguments(local: Any, max_tasks_per_slot: Any, preload: Any) -> None:
+    if local is not None and local != "serial" and (type(local) is not int or local < 1):
+        raise ValueError(f'local={local!r}: give the number of slots (1 or more), None for one per usable CPU, or "serial"')
+    if max_tasks_per_slot is not None and (type(max_tasks_per_slot) is not int or max_tasks_per_slot < 1):
+        raise ValueError(f"max_tasks_per_slot={max_tasks_per_slot!r}: give a number of tasks (1 or more), or None for no limit")
+    if isinstance(preload, str):
+        raise TypeError(f"preload={preload!r}: give a list of module names, as in preload=[{preload!r}]")
+
+
+def _named(fn: Any) -> str:
+    """Return the name of a callable that travels with its arguments."""
+    if not callable(fn):
+        hint = "; pass the function and its arguments apart: submit(f, x), not submit(f(x))" if asyncio.iscoroutine(fn) else ""
+        raise TypeError(f"submit() takes a function, not {type(fn).__qualname__}{hint}")
+    return qualified_name(getattr(fn, "func", fn))
+
+
+def _unpicklable(fn: Any, error: BaseException) -> Exception:
+    if isinstance(error, TypeError) and not callable(fn):
+        if asyncio.iscoroutine(fn):
+            fn.close()
+        return error
+    name = getattr(fn, "__qualname__", type(fn).__qualname__)
+    return SerializationError(f"the call of {name} could not be pickled: {type(error).__name__}: {error}")
