@@ -11,7 +11,7 @@ import asyncio
 import os
 import random
 import warnings
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar, cast, overload
@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeV
 from ._jobs.task import Task
 from ._wire.codec import dumps
 from ._wire.functions import FunctionTable, qualified_name
+from ._jobs.results import Results
+from ._jobs.sources import zipped
+from ._jobs.stream import Plan, Stream
 from ._worker import context
 from ._worker.machine import descriptor_limit, usable_cpus
 from ._observe.subscription import Subscription
@@ -60,6 +63,28 @@ class Submitter:
         thread or event loop than the pool's.
         """
         return self._pool._make_task(self._options, fn, args, kwargs, None)
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        limit: int | None = None,
+        ordered: bool = True,
+        chunk: int | None = None,
+        on_error: Literal["raise", "return"] = "raise",
+    ) -> Results[Any]:
+        """Have `fn` run on every item, and return the results: `await` them as a list, or iterate them with `async for`.
+
+        iterables: one or several, as for the built-in `map`; asynchronous and endless ones too. limit: items taken from them and not yet
+        given to you, at the most (None: as many as keep the slots busy). ordered=False: results as they come. chunk: items that travel
+        as one attempt (None: as many as make a few milliseconds of work; 1: each for itself). on_error="raise": the first failure stops
+        the map, kills what is under way and names the item's index in a note; "return": the exception stands in the result's place.
+
+        With `timeout`, `deadline`, `memory`, `grace`, `isolate` or `idempotent=False` each item travels for itself. Raises ValueError
+        for what cannot be.
+        """
+        return make_map(self._pool, self._options, fn, iterables, limit, ordered, chunk, on_error)
 
     def options(self, **changes: Any) -> PoolView:
         """Return a view of the pool whose calls are made differently; the pool itself does not change.
@@ -376,3 +401,30 @@ def _unpicklable(fn: Any, error: BaseException) -> Exception:
         return error
     name = getattr(fn, "__qualname__", type(fn).__qualname__)
     return SerializationError(f"the call of {name} could not be pickled: {type(error).__name__}: {error}")
+
+
+def make_map(
+    pool: Pool, options: Options, fn: Any, sources: tuple[Any, ...], limit: int | None, ordered: bool, chunk: int | None, on_error: str
+) -> Results[Any]:
+    """Check the arguments of `Pool.map` and return its results, not begun."""
+    for name, value in (("limit", limit), ("chunk", chunk)):
+        if value is not None and (type(value) is not int or value < 1):
+            raise ValueError(f"{name}={value!r}: give a number of items (1 or more), or None")
+    if on_error not in ("raise", "return"):
+        raise ValueError(f'on_error={on_error!r}: give "raise" or "return"')
+    if not sources:
+        raise TypeError("map() needs at least one iterable")
+    name = _named(fn)
+    source = zipped(sources)
+    alone = options.but({"retries": 0}) if options.retries else options
+    special = (options.timeout, options.deadline, options.memory, options.grace or None, options.isolate or None)
+    single = chunk == 1 or options.idempotent is False or bool(options.retries) or any(value is not None for value in special)
+
+    def launch(items: list[Any], sink: Any, payload: bytes | None, buffers: tuple[Any, ...]) -> Task[Any]:
+        if sink is None:
+            arguments = items[0] if len(sources) > 1 else (items[0],)
+            return pool._make_task(options, fn, arguments, {}, None)
+        return pool._make_task(alone, fn, (), {}, sink, (payload, buffers))
+
+    plan = Plan(launch, name, pool._slots, len(sources) > 1, limit, chunk, single, options.copy)
+    return Results(lambda ordered, wake: Stream(plan, source, ordered, wake), name, ordered, on_error)

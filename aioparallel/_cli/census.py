@@ -90,7 +90,7 @@ def measure(path: str) -> FileCensus:
     deepest = Spot(0, path, 1)
     for statement, depth in statements(tree.body):
         kinds[type(statement)] += 1
-        if depth > deepest.size:
+        if (-depth, statement.lineno) < (-deepest.size, deepest.line):
             deepest = Spot(depth, path, statement.lineno)
         if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
             length = (statement.end_lineno or statement.lineno) - statement.lineno + 1

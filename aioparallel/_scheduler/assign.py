@@ -50,7 +50,7 @@ def _fill(state: State, slots: list[Slot], now: float, actions: list[Action]) ->
             task = queue.head()
             if task is None:
                 break
-            estimate = estimate_of(key_of(task))
+            estimate = estimate_of(key_of(task)) if task._sink is None else task._sink.estimate
             if slot.outstanding and not slot.takes(task, estimate):
                 break
             queue.pop()

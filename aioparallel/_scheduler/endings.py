@@ -56,7 +56,8 @@ class Endings:
             attempt.stopped = "asked"
             self._failed_attempt(attempt, TIMED_OUT, _timeout(task, began), None, now, actions)
         elif flags & STATUS == OK:
-            self._state.ledger.learn(key_of(task), seconds)
+            if task._sink is None:
+                self._state.ledger.learn(key_of(task), seconds)
             attempt.outcome = SUCCEEDED
             task._state = task_after(task._state, "succeeded")
             self.succeeded += 1

@@ -19,7 +19,7 @@ from typing import Any
 from .._hosts.base import Death, Host, Outcome
 from .._jobs.outcomes import BIG_PICKLE, opened
 from .._jobs.task import Attempt, Task
-from .._wire.messages import STATUS
+from .._wire.messages import OK, STATUS
 from ..errors import HostError, PoolClosed
 from ..events import Event, TaskProgressed
 from ..status import CANCELLED, PoolStatus, SlotStatus
@@ -239,6 +239,10 @@ class Engine:
     def _settle(self, action: Settle) -> None:
         task, attempt, outcome = action
         task._payload, task._buffers = b"", ()
+        if task._sink is not None and outcome.status & STATUS == OK:
+            task._sink.part(attempt, OK, outcome.payload)
+            self._finish(task, None, None)
+            return
         if len(outcome.payload) > BIG_PICKLE:
             self._settle_in_thread(task, attempt, outcome)
             return

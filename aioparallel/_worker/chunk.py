@@ -12,6 +12,7 @@ How it works
 from __future__ import annotations
 
 from _pickle import dumps as _dump, loads as _load
+from itertools import chain
 from time import monotonic
 
 from .._wire.codec import dumps, loads
@@ -25,32 +26,24 @@ MANY = 4096
 """Results that leave together at the most."""
 
 
-def pack_items(items: list[object], copy: bool = True) -> tuple[bytes, tuple, int | None]:  # type: ignore[type-arg]
-    """Return a chunk's payload, its buffers, and None; or the index of the item that could not be pickled (which raises again alone).
+def pack_items(items: list[object], star: bool, copy: bool = True) -> tuple[bytes, tuple, int | None]:  # type: ignore[type-arg]
+    """Return a chunk's payload, its buffers, and None; or, as the last, the index of an item that could not be pickled.
 
-    With a bad item, payload and buffers hold the items before it.
+    star: each item is a tuple of arguments.
     """
-    if ATOMS.issuperset(map(type, items)):
-        return _dump((items, None), 5), (), None
+    if ATOMS.issuperset(map(type, chain.from_iterable(items) if star else items)):  # type: ignore[arg-type]
+        return _dump((items, None, star), 5), (), None
     pickles, buffers = [], []
-    bad = None
     for index, item in enumerate(items):
         try:
             data, own = dumps(item, copy)
         except KeyboardInterrupt:
             raise
-        except BaseException:  # noqa: BLE001 - a hook of the user's; the caller pickles this item again to see
-            bad = index
-            break
+        except BaseException:  # noqa: BLE001 - a hook of the user's; the caller sends each item alone and sees
+            return b"", (), index
         pickles.append((data, len(own)))
         buffers += own
-    return _dump((None, pickles), 5), tuple(buffers), bad
-
-
-def unpack_results(payload: bytes) -> list[object]:
-    """Return the results of a part."""
-    atoms, pickles = _load(payload)
-    return atoms if pickles is None else [loads(data) for data in pickles]  # type: ignore[no-any-return]
+    return _dump((None, pickles, star), 5), tuple(buffers), None
 
 
 def pickled_results(payload: bytes) -> tuple[list[object] | None, list[bytes]]:
@@ -115,9 +108,10 @@ class _Parts:
 
 def perform_chunk(call, store, run_coroutine, show_item, send_part):  # type: ignore[no-untyped-def]
     """Run a chunk; send its parts as they come, and return the last as the outcome (see `run.perform`)."""
+    show_item(0)
     try:
         function = store.function(call.function)
-        atoms, pickles = _load(call.payload)
+        atoms, pickles, star = _load(call.payload)
     except BaseException as error:  # noqa: BLE001 - hooks of the user's may raise anything
         return failure(error, UNREADABLE if isinstance(error, Exception) else EXITED, "the function could not be rebuilt")
     parts = _Parts(send_part)
@@ -133,7 +127,7 @@ def perform_chunk(call, store, run_coroutine, show_item, send_part):  # type: ig
             status, payload, _ = failure(error, UNREADABLE if isinstance(error, Exception) else EXITED, "the item could not be rebuilt")
             parts.fail(status, payload)
         else:
-            _one(function, item, parts, run_coroutine)
+            _one(function, item, star, parts, run_coroutine)
         index += 1
         if monotonic() - parts.left > FLUSH_SECONDS or parts.count() >= MANY:
             parts.flush()
@@ -155,9 +149,9 @@ class _rebuilt:  # noqa: N801 - an iterator that goes on behind an item that fai
         return loads(data, own)
 
 
-def _one(function, item, parts, run_coroutine) -> None:  # type: ignore[no-untyped-def]
+def _one(function, item, star, parts, run_coroutine) -> None:  # type: ignore[no-untyped-def]
     try:
-        value = function(item)
+        value = function(*item) if star else function(item)
         if hasattr(value, "cr_await"):
             value = run_coroutine(value)
     except BaseException as error:  # noqa: BLE001 - it is the item's outcome

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 
 from .measure import Measure, Row, Sample
 from .peers import Submit, by_submit
@@ -50,7 +51,7 @@ async def fresh_closures(submit: Submit, tasks: int) -> Sample:
     return {"tasks_per_s": tasks / seconds}
 
 
-RATE = {"figure": "tasks_per_s", "unit": "tasks/s", "more_is_better": True}
+RATE = partial(Row, figure="tasks_per_s", unit="tasks/s", more_is_better=True)
 
 MEASURES = (
     Measure(
@@ -58,8 +59,8 @@ MEASURES = (
         size=20_000,
         contenders=by_submit(no_ops, "ours", "executor", "loky"),
         rows=(
-            Row(label="20,000 no-op tasks, submitted one by one and gathered", **RATE, peer="executor", ratio=15),
-            Row(label="... against loky", **RATE, peer="loky"),
+            RATE(label="20,000 no-op tasks, submitted one by one and gathered", peer="executor", ratio=15),
+            RATE(label="... against loky", peer="loky"),
             Row(label="... controller CPU a task", figure="cpu_us", unit="us", peer="executor", bound=12),
         ),
     ),
@@ -67,13 +68,13 @@ MEASURES = (
         name="closures",
         size=10_000,
         contenders=by_submit(by_value, "ours", "loky"),
-        rows=(Row(label="lambdas and closures", **RATE, peer="loky", ratio=10),),
+        rows=(RATE(label="lambdas and closures", peer="loky", ratio=10),),
     ),
     Measure(
         name="fresh-closures",
         size=5_000,
         rounds=3,
         contenders=by_submit(fresh_closures, "ours", "loky"),
-        rows=(Row(label="... a new closure for each task", **RATE, peer="loky"),),
+        rows=(RATE(label="... a new closure for each task", peer="loky"),),
     ),
 )

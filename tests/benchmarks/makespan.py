@@ -35,13 +35,13 @@ async def one_long(submit: Submit, tasks: int) -> Sample:
     ends = [0.0] * len(lengths)
     began = time.perf_counter()
 
-    async def run(index: int) -> None:
-        task = submit(busy, lengths[index])
-        task.add_done_callback(lambda _: ends.__setitem__(index, time.perf_counter() - began))
-        await task
+    def note(index: int, task: asyncio.Future[None]) -> None:
+        ends[index] = time.perf_counter() - began
 
-    # (One asyncio task for each is dear, and the same for all contenders: the short ones take a second.)
-    await asyncio.gather(*map(run, range(len(lengths))))
+    tasks_out = [submit(busy, length) for length in lengths]
+    for index, task in enumerate(tasks_out):
+        task.add_done_callback(partial(note, index))
+    await asyncio.gather(*tasks_out)
     late = [end - due for end, due, length in zip(ends, ideal(lengths), lengths, strict=True) if length == SHORT_SECONDS]
     return {"late_ms": max(late) * 1000}
 
@@ -57,7 +57,7 @@ def ideal(lengths: list[float]) -> list[float]:
     return ends
 
 
-PERCENT = {"figure": "percent", "unit": "%", "more_is_better": True, "peer": "executor"}
+SHARE = partial(Row, figure="percent", unit="%", more_is_better=True, peer="executor")
 
 MEASURES = (
     Measure(
@@ -65,14 +65,14 @@ MEASURES = (
         size=10_000,
         rounds=3,
         contenders=by_submit(partial(uniform, 0.001), "ours", "executor"),
-        rows=(Row(label="10,000 tasks of 1 ms: share of the ideal", **PERCENT, bound=95),),
+        rows=(SHARE(label="10,000 tasks of 1 ms: share of the ideal", bound=95),),
     ),
     Measure(
         name="busy-20ms",
         size=200,
         rounds=3,
         contenders=by_submit(partial(uniform, 0.020), "ours", "executor"),
-        rows=(Row(label="200 tasks of 20 ms: share of the ideal", **PERCENT, bound=98),),
+        rows=(SHARE(label="200 tasks of 20 ms: share of the ideal", bound=98),),
     ),
     Measure(
         name="one-long",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from .measure import Measure, Row, Sample
 from .peers import SLOTS, forked_executor
@@ -65,7 +66,7 @@ async def stream(items: int) -> Sample:
     return {"grown_mib": (most - first) / MIB}
 
 
-RATE = {"figure": "items_per_s", "unit": "items/s", "more_is_better": True}
+RATE = partial(Row, figure="items_per_s", unit="items/s", more_is_better=True)
 
 MEASURES = (
     Measure(
@@ -75,8 +76,8 @@ MEASURES = (
         rounds=3,
         contenders={"ours": ordered_ours, "executor.map": ordered_executor, "joblib": ordered_joblib},
         rows=(
-            Row(label="10^6 trivial items through map, ordered, against joblib", **RATE, peer="joblib", ratio=5),
-            Row(label="... against ProcessPoolExecutor.map(chunksize=256)", **RATE, peer="executor.map", ratio=1.5),
+            RATE(label="10^6 trivial items through map, ordered, against joblib", peer="joblib", ratio=5),
+            RATE(label="... against ProcessPoolExecutor.map(chunksize=256)", peer="executor.map", ratio=1.5),
         ),
     ),
     Measure(
@@ -86,6 +87,8 @@ MEASURES = (
         rounds=2,
         contenders={"ours": stream},
         # 9 * 10^5 items that left so much as five bytes behind would break this bound.
-        rows=(Row(label="10^6 items, map(limit=1000): growth after the first tenth", figure="grown_mib", unit="MiB", bound=4, pick="worst"),),
+        rows=(
+            Row(label="10^6 items, map(limit=1000): growth after the first tenth", figure="grown_mib", unit="MiB", bound=4, pick="worst"),
+        ),
     ),
 )

@@ -80,7 +80,7 @@ class Verdict:
 
     @property
     def ratio(self) -> float | None:
-        """ours / peer."""
+        """Ours over the peer's."""
         return self.ours / self.peer if self.ours is not None and self.peer else None
 
     @property

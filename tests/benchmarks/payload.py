@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from functools import partial
 
 from .measure import Measure, Row, Sample
 from .peers import Submit, by_submit
@@ -45,7 +46,7 @@ async def arguments(submit: Submit, tasks: int) -> Sample:
     return {"tasks_per_s": tasks / seconds}
 
 
-SPEED = {"figure": "gb_per_s", "unit": "GB/s", "more_is_better": True}
+SPEED = partial(Row, figure="gb_per_s", unit="GB/s", more_is_better=True)
 
 MEASURES = (
     Measure(
@@ -53,8 +54,8 @@ MEASURES = (
         size=64 * MIB,
         contenders=by_submit(echo, "ours", "ours, copy=False", "executor"),
         rows=(
-            Row(label="echo of a 64 MiB numpy array", **SPEED, peer="executor", ratio=5),
-            Row(label="... with copy=False", **SPEED, ours="ours, copy=False", peer="executor", ratio=8),
+            SPEED(label="echo of a 64 MiB numpy array", peer="executor", ratio=5),
+            SPEED(label="... with copy=False", ours="ours, copy=False", peer="executor", ratio=8),
         ),
     ),
     Measure(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,7 +21,7 @@ SLOTS = 2
 WARM_UP_TASKS = 200
 
 Submit = Callable[..., "asyncio.Future[Any]"]
-Work = Callable[[Submit, int], "Any"]
+Work = Callable[[Submit, int], Awaitable[Sample]]
 
 
 def forked_executor() -> ProcessPoolExecutor:
@@ -75,7 +75,7 @@ def by_submit(work: Work, *names: str) -> dict[str, Contender]:
     def contender(name: str) -> Contender:
         async def sample(size: int) -> Sample:
             async with DOORS[name]() as submit:
-                return await work(submit, size)  # type: ignore[no-any-return]
+                return await work(submit, size)
 
         return sample
 

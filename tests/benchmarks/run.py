@@ -23,7 +23,7 @@ from .measure import Measure, Sample, Verdict, judge
 
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = (dispatch, latency, payload, startup, makespan, memory, map, cancel)
-MEASURES = {measure.name: measure for family in FAMILIES for measure in family.MEASURES}
+MEASURES: dict[str, Measure] = {measure.name: measure for family in FAMILIES for measure in family.MEASURES}
 SAMPLE_SECONDS = 300
 """A sample that takes longer hangs."""
 QUICK_SCALE = 0.1
@@ -36,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     chosen = [MEASURES[name] for name in options.only or MEASURES]
     scale = options.scale or (QUICK_SCALE if options.quick else 1.0)
-    print(f"{sys.implementation.name} {platform.python_version()}, {os.cpu_count()} CPUs, scale {scale:g}\n")
+    # The load at the beginning is other people's: above the number of idle CPUs it explains what is missed.
+    load = os.getloadavg()[0]
+    print(f"{sys.implementation.name} {platform.python_version()}, {os.cpu_count()} CPUs, load {load:.1f}, scale {scale:g}\n")
     print(_line(HEADER) + "\n" + _line(tuple("-" * width for width in WIDTHS)), flush=True)
     taken, failures = [], []
     for measure in chosen:
@@ -46,9 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(_line(verdict.cells()) for verdict in verdicts), flush=True)
         taken.append(_as_dict(measure, samples, verdicts))
         failures += failed
-    print("".join(f"\n{failure}" for failure in failures), end="")
+    for failure in failures:
+        print(f"\nFAILED: {failure}")
     if options.json:
-        whole = {"python": platform.python_version(), "cpus": os.cpu_count(), "scale": scale, "measures": taken, "failures": failures}
+        machine = {"python": platform.python_version(), "cpus": os.cpu_count(), "load": load}
+        whole = {**machine, "scale": scale, "measures": taken, "failures": failures}
         Path(options.json).write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
     return 1 if failures else 0
 
@@ -99,7 +103,9 @@ def _as_dict(measure: Measure, samples: dict[str, list[Sample]], verdicts: list[
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", action="append", choices=sorted(MEASURES), metavar="NAME", help=f"one of {', '.join(MEASURES)}; repeatable")
+    parser.add_argument(
+        "--only", action="append", choices=sorted(MEASURES), metavar="NAME", help=f"one of {', '.join(MEASURES)}; repeatable"
+    )
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, one round: to see that it runs, not how fast")
     parser.add_argument("--scale", type=float, metavar="SHARE", help="this share of the work (default 1, with --quick 0.1)")
     parser.add_argument("--rounds", type=int, metavar="N", help="samples of each contender (default: each measure's own number)")

@@ -47,7 +47,7 @@ async def start_ours(times: int) -> Sample:
 
 
 async def start_executor(times: int) -> Sample:
-    """The same with the executor."""
+    """Do the same with the executor."""
     return _timed(EXECUTOR_PROGRAM, times)
 
 

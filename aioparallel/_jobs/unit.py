@@ -1,0 +1,133 @@
+"""A unit: some items of a map that travel as one attempt, and what comes back of each.
+
+Guarantees
+    Each item gets exactly one result or one exception. An item that fails, or under which the slot dies, costs that item alone: those
+    that were answered keep their answers, the others go out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .._wire.codec import loads
+from .._wire.messages import OK, PART_HEAD
+from .._worker.chunk import pickled_results
+from ..errors import HostLost, PoolClosed, SerializationError, WorkerDied
+from .outcomes import exception_of
+
+if TYPE_CHECKING:
+    from .task import Attempt, Task
+
+MAX_LOSSES = 10
+"""How often the rest of a chunk is sent again after losses that were not its doing."""
+
+
+class Failure:
+    """An item's exception, in the place of its result."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class Unit:
+    """Consecutive items of a map on their way."""
+
+    __slots__ = ("_again", "_done", "estimate", "first", "items", "left", "losses", "task", "values")
+
+    def __init__(self, first: int, items: list[Any], done: Callable[[Unit], None], again: Callable[[Unit, list[int]], None]) -> None:
+        self.first = first
+        """The first item's index in the map."""
+        self.items = items
+        self.values: list[Any] = [_MISSING] * len(items)
+        self.left = len(items)
+        """Items without a result."""
+        self.losses = 0
+        self.estimate = 0.0
+        """Seconds it is expected to run."""
+        self.task: Task[Any] | None = None
+        self._done = done
+        self._again = again
+
+    def put(self, index: int, value: Any) -> None:
+        """Take an item's result, unless it has one."""
+        if self.values[index] is _MISSING:
+            self.values[index] = value
+            self.left -= 1
+            if not self.left:
+                self._done(self)
+
+    def missing(self) -> list[int]:
+        """Return which items have no result."""
+        return [index for index, value in enumerate(self.values) if value is _MISSING]
+
+    def fail_missing(self, error: BaseException) -> None:
+        """Give all items without a result this exception."""
+        for index in self.missing():
+            self.put(index, Failure(error))
+
+
+class ChunkSink:
+    """Where the parts of one chunk's attempt go: the items `where` of a unit."""
+
+    __slots__ = ("_unit", "_where", "estimate")
+
+    def __init__(self, unit: Unit, where: list[int], estimate: float) -> None:
+        self._unit = unit
+        self._where = where
+        self.estimate = estimate
+
+    def part(self, attempt: Attempt, status: int, body: bytes | bytearray) -> None:
+        """Take what some of the items gave."""
+        first, count = PART_HEAD.unpack_from(body)
+        payload = bytes(memoryview(body)[PART_HEAD.size :])
+        if status != OK:
+            self._unit.put(self._where[first], Failure(exception_of(attempt.task, attempt, status, payload)))
+            return
+        if not count:
+            return
+        atoms, pickles = pickled_results(payload)
+        unit = self._unit
+        if atoms is not None and count == len(unit.values) == unit.left:
+            unit.values = atoms
+            unit.left = 0
+            unit._done(unit)
+            return
+        values = atoms if atoms is not None else [_load(data) for data in pickles]
+        for index, value in enumerate(values, first):
+            unit.put(self._where[index], value)
+
+    def ended(self, task: Task[Any]) -> None:
+        """The attempt is over: see to the items that it did not answer."""
+        unit = self._unit
+        left = [index for index in self._where if unit.values[index] is _MISSING]
+        if not left:
+            return
+        if task.cancelled():
+            return  # the map was stopped; nobody waits
+        error = task.exception()
+        if isinstance(error, WorkerDied) and task._attempts:
+            item = self._where[min(task._attempts[-1].item, len(self._where) - 1)]
+            unit.put(item if item in left else left[0], Failure(error))
+            left = [index for index in left if unit.values[index] is _MISSING]
+        elif isinstance(error, HostLost):
+            unit.losses += 1
+        if error is not None and (not isinstance(error, (WorkerDied, HostLost)) or isinstance(error, PoolClosed) or unit.losses > MAX_LOSSES):
+            for index in left:
+                unit.put(index, Failure(error))
+        elif left:
+            unit._again(unit, left)
+
+
+def _load(data: bytes) -> Any:
+    try:
+        return loads(data)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a hook of the user's
+        return Failure(SerializationError(f"the item's result could not be rebuilt: {type(error).__name__}: {error}"))
+
+
+_MISSING: Any = object()
