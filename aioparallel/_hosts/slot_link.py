@@ -27,6 +27,7 @@ from .._wire.messages import (
     CHUNK,
     DEFINE,
     EXTRAS,
+    FORGET,
     FRESH,
     LENGTH,
     OUTCOME,
@@ -48,6 +49,8 @@ _RUN_SIZE = RUN_HEAD.size
 _OUTCOME_SIZE = OUTCOME_HEAD.size
 HOLE_BYTES_A_TURN = 8 << 20
 """Bytes of one large buffer that are received before the loop may do something else."""
+KNOWN_FUNCTIONS = 2048
+"""Functions that a slot is trusted to remember: a closure made anew for each call is a new function each time."""
 FOREVER = math.inf
 
 
@@ -68,7 +71,7 @@ class SlotLink:
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader()
         self._pending: deque[memoryview] = deque()
-        self._known: set[int] = set()
+        self._known: dict[int, None] = {}
         self._path = list(sys.path)
         self._generation = 0
 
@@ -150,7 +153,12 @@ class SlotLink:
             self._write(buffer)
 
     def _define(self, function: Any, pieces: list[bytes]) -> None:
-        self._known.add(function.number)
+        if len(self._known) >= KNOWN_FUNCTIONS:
+            oldest = [number for number, _ in zip(self._known, range(KNOWN_FUNCTIONS // 4), strict=False)]
+            for number in oldest:
+                del self._known[number]
+            pieces.append(encode(FORGET, 0, 0, pack(*oldest)))
+        self._known[function.number] = None
         name = function.name.encode()[:1000]
         flags = FRESH if function.fresh else 0
         head, buffers = framed(DEFINE, flags, function.number, len(name).to_bytes(2, "little") + name, function.data)

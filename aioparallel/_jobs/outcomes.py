@@ -23,7 +23,7 @@ def opened(task: Task[Any], attempt: Attempt, flags: int, payload: bytes | bytea
     """Return (value, None) or (None, exception) for what a slot answered."""
     if flags & STATUS == OK:
         try:
-            return loads(payload, buffers), None
+            return loads(payload, buffers, keep_classes=True), None
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - hooks of the user's may raise anything
@@ -58,7 +58,7 @@ def _rebuild(pickled: bytes) -> BaseException | None:
     if not pickled:
         return None
     try:
-        rebuilt = loads(pickled)
+        rebuilt = loads(pickled, keep_classes=True)
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - hooks of the user's may raise anything; the text is there

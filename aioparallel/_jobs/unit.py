@@ -123,7 +123,7 @@ class ChunkSink:
 
 def _load(data: bytes) -> Any:
     try:
-        return loads(data)
+        return loads(data, keep_classes=True)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a hook of the user's

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from struct import Struct, error as struct_error, pack, unpack_from
 
+from .codec import memory
+
 HEADER = Struct("<BBHIQ")
 HEADER_SIZE = HEADER.size
 MAX_BODY = 1 << 20
@@ -27,7 +29,7 @@ MAX_BUFFER = 1 << 40
 READ_SIZE = 1 << 16
 """Bytes asked for in one read: below malloc's mmap threshold, so that the read's own buffer costs no page faults."""
 
-Frame = tuple[int, int, int, bytes, "tuple[bytearray, ...]"]
+Frame = tuple[int, int, int, bytes, "tuple[bytearray | memoryview, ...]"]
 """kind, flags, ident, body, buffers"""
 
 _unpack_header = HEADER.unpack_from
@@ -56,8 +58,8 @@ class FrameReader:
 
     def __init__(self) -> None:
         self._tail = b""
-        self._open: tuple[int, int, int, bytes, tuple[bytearray, ...]] | None = None
-        self._queue: list[bytearray] = []
+        self._open: Frame | None = None
+        self._queue: list[bytearray | memoryview] = []
         self._filled = 0
         self.hole: memoryview | None = None
         """Memory that the next bytes of the stream belong into (then call `fill`), or None (then call `feed`)."""
@@ -106,7 +108,7 @@ class FrameReader:
         if sum(sizes) > MAX_BUFFER:
             raise FrameError(f"buffers of {sum(sizes)} bytes were announced, at most {MAX_BUFFER} are allowed")
         try:
-            buffers = tuple([bytearray(size) for size in sizes])
+            buffers = tuple([memory(size) for size in sizes])
         except (MemoryError, OverflowError):
             raise FrameError(f"there is no memory for buffers of {sum(sizes)} bytes") from None
         self._open = (kind, flags, ident, body[8 * count :], buffers)

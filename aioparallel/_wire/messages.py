@@ -18,6 +18,8 @@ DEFINE = 2
 """A function's pickle. flags: FRESH or 0; ident: its number; body: u16 length of its name, the name, the pickle."""
 SURROUND = 3
 """The controller's `sys.path` and working directory, where they have changed. body: packed (path entries, folder)."""
+FORGET = 5
+"""Functions that will not be named again. body: their packed numbers."""
 RETIRE = 4
 """Run the functions registered with `atexit` and end."""
 

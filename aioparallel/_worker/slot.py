@@ -27,6 +27,7 @@ from .._wire.messages import (
     BY_TIMEOUT,
     CHUNK,
     DEFINE,
+    FORGET,
     FRESH,
     OUTCOME,
     OUTCOME_HEAD,
@@ -118,6 +119,9 @@ class Slot:
             length = int.from_bytes(body[:2], "little")
             data = buffers[0] if buffers else body[2 + length :]
             self.store.define(ident, body[2 : 2 + length].decode(), data, bool(flags & FRESH))
+        elif kind == FORGET:
+            for number in unpack(body):
+                self.store.forget(number)
         elif kind == SURROUND:
             (sys.path[:],) = unpack(body)
             self._baseline.path = list(sys.path)

@@ -139,7 +139,9 @@ def become_python(config: dict[str, object]) -> None:
 
 def preload(config: dict[str, object]) -> None:
     """Import everything that slots will need of ours, and what the user named."""
-    from . import chunk, slot  # noqa: F401
+    from . import chunk, modules, slot  # noqa: F401
+
+    modules.install()
 
     if config["far"]:
         from . import failures  # noqa: F401 - near it can be imported when first needed; far, a task may close the zip it would come from

@@ -97,14 +97,10 @@ def test_line_never_wraps(terminal: Terminal, columns: int) -> None:
     assert drawn == (whole if len(whole) < columns else "stdlib census   69%"[: columns - 1])
 
 
-def interrupt(progress: Progress) -> None:
-    raise KeyboardInterrupt
-
-
 def test_line_is_wiped_when_the_work_fails(terminal: Terminal) -> None:
     with pytest.raises(KeyboardInterrupt), Progress("work", 10, terminal.stream):  # noqa: PT012 - the drawn line is not of interest
         terminal.read()
-        interrupt(progress)
+        raise KeyboardInterrupt
     assert terminal.read() == WIPE
 
 

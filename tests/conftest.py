@@ -1,0 +1,42 @@
+"""How every test runs: `async def` tests in a loop of their own, and nothing may be left behind by any."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from .leaks import GRACE_SECONDS, Snapshot, lasting_leftovers
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run an `async def` test: a plain `asyncio.run` is what a user does, and needs no plugin."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
+    asyncio.run(_leaving_no_task(pyfuncitem.obj(**arguments)), debug=False)
+    return True
+
+
+async def _leaving_no_task(test: Coroutine[Any, Any, None]) -> None:
+    await test
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    if left:
+        _, left = await asyncio.wait(left, timeout=GRACE_SECONDS)
+    if left:
+        pytest.fail("asyncio tasks left behind:\n" + "\n".join(f"  {task!r}" for task in left), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind() -> Iterator[None]:
+    """Fail a test which leaves a process, a file descriptor, a thread or a file of ours in the temp folder."""
+    before = Snapshot.take()
+    yield
+    left = lasting_leftovers(before)
+    if left:
+        left.kill()
+        pytest.fail(str(left), pytrace=False)
