@@ -42,6 +42,7 @@ class Options:
 
     extras: bytes = field(init=False, repr=False, compare=False, default=b"")
     """What a slot must know of `name` and `data`, pickled when they were given."""
+    pickled_data: bytes | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         for name in ("timeout", "deadline"):
@@ -56,7 +57,12 @@ class Options:
         if self.name is not None and not isinstance(self.name, str):
             raise TypeError(f"name={self.name!r}: give a str")
         if self.name is not None or self.data is not None:
-            object.__setattr__(self, "extras", _pickle_extras(self.name, self.data))
+            object.__setattr__(self, "pickled_data", _pickle_data(self.data))
+            object.__setattr__(self, "extras", self.extras_with(()))
+
+    def extras_with(self, seed_path: tuple[Any, ...]) -> bytes:
+        """Return `extras` for a task whose seed does not come from its id."""
+        return dumps((self.name, self.pickled_data, seed_path))[0]
 
     def but(self, changes: dict[str, Any]) -> Options:
         """Return these options with some changed. Raises TypeError for a name that does not exist."""
@@ -67,11 +73,10 @@ class Options:
         return replace(self, **changes)
 
 
-def _pickle_extras(name: str | None, data: object) -> bytes:
+def _pickle_data(data: object) -> bytes | None:
+    # A pickle within a pickle: a slot opens it only when the task asks for it.
     try:
-        # Two pickles in one: a slot opens the user's only when the task asks for it.
-        own = None if data is None else _in_band(data)
-        return dumps((name, own))[0]
+        return None if data is None else _in_band(data)
     except KeyboardInterrupt:
         raise
     except BaseException as error:

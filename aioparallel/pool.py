@@ -16,7 +16,7 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar, cast, overload
 
-from ._jobs.task import Task
+from ._jobs.task import FIRST_MAP_ID, Task
 from ._wire.codec import dumps
 from ._wire.functions import FunctionTable, qualified_name
 from ._jobs.results import Results
@@ -62,7 +62,7 @@ class Submitter:
         its end in the slot. Raises SerializationError for what cannot be pickled, PoolClosed, and UsageError when called from another
         thread or event loop than the pool's.
         """
-        return self._pool._make_task(self._options, fn, args, kwargs, None)
+        return self._pool._make_task(self._options, fn, args, kwargs)
 
     def map(
         self,
@@ -155,6 +155,7 @@ class Pool(Submitter):
         self._pid = os.getpid()
         self._functions = FunctionTable()
         self._last_id = 0
+        self._last_map_id = FIRST_MAP_ID - 1
         self._subscriptions: list[Subscription] = []
         self._opened_at = 0.0
         self._engine: Engine = cast("Engine", None)
@@ -280,8 +281,17 @@ class Pool(Submitter):
     # --- tasks
 
     def _make_task(
-        self, options: Options, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], sink: Any, payload: Any = None
+        self,
+        options: Options,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        payload: tuple[bytes, tuple[Any, ...]] | None = None,
+        sink: Any = None,
+        seed_path: tuple[Any, ...] | None = None,
     ) -> Task[Any]:
+        """Make a task; `payload`, `sink` and `seed_path` are a map's."""
         loop = self._loop
         if _get_running_loop() is not loop or self._phase != "open":
             self._check_here()
@@ -294,10 +304,14 @@ class Pool(Submitter):
             raise
         except BaseException as error:
             raise _unpicklable(fn, error) from error
-        self._last_id += 1
         now = monotonic()
         task: Task[Any] = Task(loop=loop)
-        task._id = self._last_id
+        if seed_path is None:
+            self._last_id = task._id = self._last_id + 1
+            task._extras = options.extras
+        else:
+            self._last_map_id = task._id = self._last_map_id + 1
+            task._extras = options.extras_with(seed_path)
         task._function = function
         task._payload, task._buffers = payload
         task._options = options
@@ -420,11 +434,14 @@ def make_map(
     special = (options.timeout, options.deadline, options.memory, options.grace or None, options.isolate or None)
     single = chunk == 1 or options.idempotent is False or bool(options.retries) or any(value is not None for value in special)
 
-    def launch(items: list[Any], sink: Any, payload: bytes | None, buffers: tuple[Any, ...]) -> Task[Any]:
-        if sink is None:
-            arguments = items[0] if len(sources) > 1 else (items[0],)
-            return pool._make_task(options, fn, arguments, {}, None)
-        return pool._make_task(alone, fn, (), {}, sink, (payload, buffers))
+    star = len(sources) > 1
+    pool._last_id += 1
 
-    plan = Plan(launch, name, pool._slots, len(sources) > 1, limit, chunk, single, options.copy)
+    def launch(item: Any, seed_path: tuple[Any, ...]) -> Task[Any]:
+        return pool._make_task(options, fn, item if star else (item,), {}, seed_path=seed_path)
+
+    def launch_chunk(payload: tuple[bytes, tuple[Any, ...]], sink: Any, seed_path: tuple[Any, ...]) -> Task[Any]:
+        return pool._make_task(alone, fn, (), {}, payload=payload, sink=sink, seed_path=seed_path)
+
+    plan = Plan(launch, launch_chunk, pool._last_id, name, pool._slots, star, limit, chunk, single, options.copy)
     return Results(lambda ordered, wake: Stream(plan, source, ordered, wake), name, ordered, on_error)

@@ -123,7 +123,7 @@ class SerialHost(Host):
         if not isinstance(function, str):
             number = function.number
             self._store.define(number, function.name, function.data, function.fresh)
-        extras = task._options.extras
+        extras = task._extras
         mode = (CALL if task._sink is None else CHUNK) | (EXTRAS if extras else 0)
         head = RUN_HEAD.pack(number, attempt.number, mode, task._deadline, math.inf, 0.0, 0)
         extras = LENGTH.pack(len(extras)) + extras if extras else b""

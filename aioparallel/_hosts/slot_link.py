@@ -130,9 +130,8 @@ class SlotLink:
                 self._define(function, pieces)
         options = task._options
         mode = CALL if task._sink is None else CHUNK
-        extras = b""
-        if options.name is not None or options.data is not None:
-            extras = options.extras
+        extras = task._extras
+        if extras:
             extras = LENGTH.pack(len(extras)) + extras
             mode |= EXTRAS
         payload, buffers = task._payload, task._buffers

@@ -30,8 +30,12 @@ GROWTH = 8
 class Plan(NamedTuple):
     """What a map was asked for."""
 
-    launch: Callable[[list[Any], Any, bytes | None, tuple[Any, ...]], Task[Any]]
-    """(items, sink | None, payload, buffers) -> the task that carries them; without a sink a plain call of the one item."""
+    launch: Callable[[Any, tuple[Any, ...]], Task[Any]]
+    """(item, seed path) -> the task of that one call."""
+    launch_chunk: Callable[[tuple[bytes, tuple[Any, ...]], ChunkSink, tuple[Any, ...]], Task[Any]]
+    """(payload and buffers, sink, seed path) -> the task that carries a chunk."""
+    number: int
+    """Which map of its pool it is."""
     name: str
     slots: int
     star: bool
@@ -177,7 +181,8 @@ class Stream:
             return
         sink = ChunkSink(unit, where, (self._seconds or 0.0) * len(items))
         try:
-            task = plan.launch(items, sink, payload, buffers)
+            path = plan.number, unit.first, None if items is unit.items else where
+            task = plan.launch_chunk((payload, buffers), sink, path)
         except Exception as error:  # noqa: BLE001 - the pool is closed, or the function cannot be pickled
             unit.fail_missing(error)
             return
@@ -187,7 +192,7 @@ class Stream:
 
     def _launch_single(self, unit: Unit, index: int, item: Any) -> None:
         try:
-            task = self._plan.launch([item], None, None, ())
+            task = self._plan.launch(item, (self._plan.number, unit.first + index))
         except Exception as error:  # noqa: BLE001 - a bad argument, or the pool is closed
             unit.put(index, Failure(error))
             return

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     from .._wire.functions import Function
     from ..options import Options
 
-__all__ = ["Attempt", "Task"]
+__all__ = ["FIRST_MAP_ID", "Attempt", "Task"]
 
 T = TypeVar("T")
+
+
+FIRST_MAP_ID = 1 << 32
+"""A map's tasks are counted from here on: how many they are depends on the moment, and a seed must not."""
 
 
 class Canceller(Protocol):
@@ -85,7 +89,7 @@ class Task(asyncio.Future[T]):
     """
 
     __slots__ = (
-        "_asked", "_attempts", "_buffers", "_deadline", "_engine", "_failures", "_function", "_id", "_losses", "_message", "_options",
+        "_asked", "_attempts", "_buffers", "_deadline", "_engine", "_extras", "_failures", "_function", "_id", "_losses", "_message", "_options",
         "_payload", "_queued", "_sink", "_state",
     )  # fmt: skip
 
@@ -105,11 +109,18 @@ class Task(asyncio.Future[T]):
     _deadline: float
     _engine: Canceller
     _sink: Any
+    _extras: bytes
+    """What the slot must know besides: see `_wire/messages.EXTRAS`."""
 
     @property
     def id(self) -> int:
         """The task's number in its pool."""
         return self._id
+
+    @property
+    def label(self) -> str:
+        """The id as messages show it: those of a map's tasks are counted apart ("m1")."""
+        return str(self._id) if self._id < FIRST_MAP_ID else f"m{self._id - FIRST_MAP_ID + 1}"
 
     @property
     def name(self) -> str:
@@ -160,4 +171,4 @@ class Task(asyncio.Future[T]):
             last = self._attempts[-1]
             where = f" on {last.host}/{last.slot}"
         tries = f", attempt {len(self._attempts)}" if len(self._attempts) > 1 else ""
-        return f"<Task {self._id} {self.name!r} {self._state}{where}{tries}>"
+        return f"<Task {self.label} {self.name!r} {self._state}{where}{tries}>"

@@ -280,7 +280,7 @@ class Engine:
         task, error, attempt = action
         task._payload, task._buffers = b"", ()
         if attempt is not None:
-            error.add_note(f"in task {task.id} {task.name!r}, attempt {attempt.number}, on {attempt.host}/{attempt.slot} (pid {attempt.pid})")
+            error.add_note(f"in task {task.label} {task.name!r}, attempt {attempt.number}, on {attempt.host}/{attempt.slot} (pid {attempt.pid})")
         self._finish(task, None, error)
 
     def _finish(self, task: Task[Any], value: Any, error: Exception | None) -> None:
@@ -421,6 +421,6 @@ class Engine:
 def _slot_status(slot: Slot) -> SlotStatus:
     running = slot.outstanding[0].task if slot.outstanding else None
     return SlotStatus(
-        host=slot.host, index=slot.index, pid=slot.pid, state=slot.state, task=f"{running.id} {running.name}" if running else None,
+        host=slot.host, index=slot.index, pid=slot.pid, state=slot.state, task=f"{running.label} {running.name}" if running else None,
         waiting=max(0, len(slot.outstanding) - 1), tasks_done=slot.done,
     )  # fmt: skip

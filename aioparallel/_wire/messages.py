@@ -97,7 +97,7 @@ RUN_HEAD = Struct("<IHHdddQ")
 · timeout (seconds, inf: none) · grace (seconds) · memory (bytes, 0: no limit)"""
 CALL, CHUNK = 0, 1
 EXTRAS = 2
-"""Bit of `mode`: behind RUN_HEAD stand a u32 length and a pickled (name, data)."""
+"""Bit of `mode`: behind RUN_HEAD stand a u32 length and a pickled (name, pickled data, seed path)."""
 LENGTH = Struct("<I")
 OUTCOME_HEAD = Struct("<dddQ")
 """began (CLOCK_MONOTONIC seconds there) · seconds · CPU seconds (nan: too short to measure) · peak bytes (0: not measured)"""

@@ -51,6 +51,8 @@ from .template import Template, receive_with_fds, send_with_fds
 from .ward import Check, Ward
 
 PRELOAD_SECONDS = 60
+ANNOUNCE_SECONDS = 1.0
+"""How long a dead template's last forks may take to announce themselves."""
 TEMPLATE_DEATHS = 5
 """How many templates in a row may die before the host gives up."""
 
@@ -262,9 +264,7 @@ class Agent:
         except ConnectionResetError:
             data = b""
         if not data:
-            self._poll.unregister(self._template.fileno())
-            self._template.close()
-            self._template = None
+            self._drop_template()
             return
         for kind, _, _, body, _ in self._template_reader.feed(data):
             if kind == PRELOADED:
@@ -274,6 +274,23 @@ class Agent:
             elif kind == FAILED:
                 self._template_deaths = TEMPLATE_DEATHS
                 self._fail(-1, 0, *unpack(body))
+
+    def _drop_template(self) -> None:
+        if self._template is not None:
+            self._poll.unregister(self._template.fileno())
+            self._template.close()
+        self._template, self._template_ready = None, False
+
+    def _drain_template(self, seconds: float = 0.0) -> bool:
+        """Take in what the template has said; return whether there was anything."""
+        if self._template is None:
+            return False
+        probe = poll()
+        probe.register(self._template.fileno(), POLLIN)
+        said = bool(probe.poll(seconds * 1000))
+        if said:
+            self._read_template()
+        return said
 
     def _preloaded(self, threads: int) -> None:
         self._template_ready = True
@@ -293,7 +310,8 @@ class Agent:
             self._send_fork(ward, socket, permits)
 
     def _send_fork(self, ward: Ward, socket: int, permits: int) -> None:
-        assert self._template is not None
+        if self._template is None:
+            return
         try:
             send_with_fds(self._template, encode(FORK, 0, 0, pack(ward.index, ward.incarnation)), [socket, permits])
         except OSError:
@@ -310,9 +328,11 @@ class Agent:
             self._look(ward)
 
     def _template_died(self, status: int) -> None:
-        if self._template is not None:
-            self._read_template()  # what it said before
-        self._template_ready = False
+        # What it forked last holds its socket until it is announced: at the socket's end all of it is, and the rest never will be.
+        while self._drain_template(ANNOUNCE_SECONDS):
+            pass
+        self._drop_template()
+        self._kill_unknown()
         self._preload_until = FOREVER
         if self._template_deaths >= TEMPLATE_DEATHS:
             self._template_pid = 0
@@ -336,7 +356,10 @@ class Agent:
             ward.next_look(monotonic())
 
     def _reap(self) -> None:
-        for pid, stopped, status in reap():
+        dead = reap()
+        if any(pid not in self._by_pid for pid, _, _ in dead):
+            self._drain_template()  # a slot that died at once: it was announced before it could
+        for pid, stopped, status in dead:
             ward = self._by_pid.get(pid)
             if stopped:
                 if ward is not None and ward.check is not None:
@@ -346,32 +369,27 @@ class Agent:
                 self._template_died(status)
             elif ward is not None:
                 ward.died(status)
-                if ward.killed_for is None:
-                    self._collect_orphans(ward)
+                ward.dying |= self._kill_unknown()  # what it left behind, or what escaped its kill
             for other in self._wards.values():
                 other.dying.discard(pid)
-        for ward in [ward for ward in self._wards.values() if ward.status is not None and not ward.dying]:
-            self._bury(ward)
+        for ward in [ward for ward in self._wards.values() if ward.status is not None]:
+            ward.forget_gone()
+            if not ward.dying:
+                self._bury(ward)
 
-    def _collect_orphans(self, ward: Ward) -> None:
-        """A slot ended by itself: what it left behind has fallen to us. Kill it."""
+    def _kill_unknown(self) -> set[int]:
+        """Kill what has fallen to us and is neither a slot nor the template, with all below it."""
         orphans = set(procs.children(os.getpid(), zombies=False))
-        if self._template is not None and self._template_ready:
-            self._drain_template()  # a slot that was just forked is no orphan; it is announced before it falls to us
+        self._drain_template()  # a slot that was just forked is no orphan; it is announced before it falls to us
         known = {self._template_pid, *self._by_pid}
-        for other in self._wards.values():
-            known |= other.dying
+        for ward in self._wards.values():
+            known |= ward.dying
+        killed: set[int] = set()
         for pid in orphans - known:
             tree = [pid, *procs.freeze_tree(pid)]
-            ward.dying.update(tree)
+            killed.update(tree)
             procs.kill_all(tree)
-
-    def _drain_template(self) -> None:
-        assert self._template is not None
-        probe = poll()
-        probe.register(self._template.fileno(), POLLIN)
-        if probe.poll(0):
-            self._read_template()
+        return killed
 
     def _bury(self, ward: Ward) -> None:
         """Say that a slot and all below it are gone."""
@@ -385,7 +403,10 @@ class Agent:
         self._tell(DIED, ident, ward.index, ward.incarnation, *values)
         scratch = f"{self._config['scratch']}/{ward.index}.{ward.incarnation}"
         if os.path.exists(scratch) and self._template is not None:
-            self._template.sendall(encode(CLEAN, 0, 0, pack(scratch)))
+            try:
+                self._template.sendall(encode(CLEAN, 0, 0, pack(scratch)))
+            except OSError:
+                pass  # the template died; what is left is removed with the pool
 
     def _remove_scratch(self) -> None:
         path = str(self._config.get("scratch", ""))

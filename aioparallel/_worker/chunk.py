@@ -17,6 +17,7 @@ from time import monotonic
 
 from .._wire.codec import dumps, loads
 from .._wire.messages import EXITED, OK, PART_HEAD, RAISED, UNREADABLE
+from . import context
 from .run import failure, success
 
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
@@ -119,6 +120,7 @@ def perform_chunk(call, store, run_coroutine, show_item, send_part):  # type: ig
     index = 0
     while True:
         show_item(index)
+        context.item = index
         try:
             item = next(items, _END)
             if item is _END:

@@ -16,9 +16,11 @@ PROGRESS_SECONDS = 0.02
 class TaskContext:
     """The running task, as its own code sees it. All times are seconds."""
 
-    __slots__ = ("_data", "_scratch", "_send_progress", "_surrounding", "attempt", "deadline", "id", "last_progress", "name")
+    __slots__ = ("_data", "_item", "_scratch", "_seed_path", "_surrounding", "attempt", "deadline", "id", "last_progress", "name")
 
-    def __init__(self, ident: int, attempt: int, name: str, deadline: float | None, data: bytes | None, surrounding: Surrounding) -> None:
+    def __init__(
+        self, ident: int, attempt: int, name: str, deadline: float | None, data: bytes | None, seed_path: tuple, item: int, where: Surrounding
+    ) -> None:  # type: ignore[type-arg]
         self.id = ident
         """The task's number in its pool."""
         self.attempt = attempt
@@ -27,7 +29,9 @@ class TaskContext:
         self.deadline = deadline
         """When the task will be killed, on the clock of `time.monotonic()` in this process; None: never."""
         self._data = data
-        self._surrounding = surrounding
+        self._seed_path = seed_path
+        self._item = item
+        self._surrounding = where
         self._scratch: str | None = None
         self.last_progress = 0.0
 
@@ -48,10 +52,16 @@ class TaskContext:
 
     @property
     def seed(self) -> int:
-        """A number of 64 bits, the same for all attempts of this task, derived from `Pool(seed=)` and the task's id by BLAKE2b."""
+        """A number of 64 bits, the same for all attempts, derived by BLAKE2b from `Pool(seed=)` and what stands for this task: its id, or
+        the number of its map in the pool and its item's index.
+        """
         from hashlib import blake2b
 
-        key = f"{self._surrounding.seed}/{self.id}".encode()
+        path = self._seed_path
+        if len(path) == 3:
+            number, first, where = path
+            path = number, first + (self._item if where is None else where[self._item])
+        key = "/".join(map(str, (self._surrounding.seed, *(path or (self.id,))))).encode()
         return int.from_bytes(blake2b(key, digest_size=8).digest(), "little")
 
     @property
@@ -60,7 +70,7 @@ class TaskContext:
         if self._scratch is None:
             import os
 
-            path = os.path.join(self._surrounding.scratch_root, f"{self.id}.{self.attempt}")
+            path = os.path.join(self._surrounding.scratch_root, f"{self.id}.{self.attempt}.{self._item}")
             os.makedirs(self._surrounding.scratch_root, mode=0o700, exist_ok=True)
             os.mkdir(path, 0o700)
             self._scratch = path
@@ -89,24 +99,28 @@ class Surrounding:
 
 
 running: tuple | None = None  # type: ignore[type-arg]
-"""The arguments of the running attempt's TaskContext; a tuple, since most tasks never ask."""
-_context: TaskContext | None = None
+"""The running attempt, as the arguments of its TaskContext; a tuple, since most tasks never ask."""
+item = 0
+"""Which item of a chunk runs."""
+_contexts: dict[int, TaskContext] = {}
+"""By item."""
 surrounding: Surrounding | None = None
 
 
 def begin(values: tuple) -> None:  # type: ignore[type-arg]
-    """Say that an attempt begins, with the arguments of its TaskContext."""
-    global running, _context
-    running, _context = values, None
+    """Say that an attempt begins: (id, attempt, name, deadline, pickled data, seed path)."""
+    global running, item
+    running, item = values, 0
 
 
 def end() -> None:
     """Say that the attempt has ended, and clean up after it."""
-    global running, _context
+    global running
     running = None
-    if _context is not None:
-        context, _context = _context, None
-        context.leave()
+    if _contexts:
+        for context in _contexts.values():
+            context.leave()
+        _contexts.clear()
 
 
 def in_slot() -> bool:
@@ -116,12 +130,12 @@ def in_slot() -> bool:
 
 def current_task() -> TaskContext:
     """Return what the running task may know about itself. Raises UsageError outside a task."""
-    global _context
-    if _context is None:
-        if running is None:
+    context = _contexts.get(item)
+    if context is None:
+        if running is None or surrounding is None:
             raise UsageError("current_task() was called outside a task: it works in functions that a pool runs")
-        _context = TaskContext(*running, surrounding)
-    return _context
+        context = _contexts[item] = TaskContext(*running, item, surrounding)
+    return context
 
 
 def report_progress(done: float, total: float | None = None) -> None:

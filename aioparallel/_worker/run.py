@@ -29,6 +29,7 @@ from ..errors import TaskCancelled
 from . import context
 
 _HEAD_SIZE = RUN_HEAD.size
+_FOREVER = float("inf")
 Outcome = tuple[int, bytes, tuple]  # type: ignore[type-arg]
 """status, payload, out-of-band buffers"""
 
@@ -56,11 +57,11 @@ class Call:
 
 def begin(call: Call, name: str) -> None:
     """Make `current_task()` speak of this attempt."""
-    data = None
+    data, seed_path = None, ()
     if call.extras is not None:
-        given, data = _load(call.extras)
+        given, data, seed_path = _load(call.extras)
         name = given or name
-    context.begin((call.ident >> 16, call.attempt, name, None if call.deadline == float("inf") else call.deadline, data))
+    context.begin((call.ident >> 16, call.attempt, name, None if call.deadline == _FOREVER else call.deadline, data, seed_path))
 
 
 def perform(call: Call, store, run_coroutine) -> Outcome:  # type: ignore[no-untyped-def]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from _signal import SIG_DFL, SIGCHLD, signal
 from _socket import socket as Socket  # `socket` would import `selectors` and `enum`: milliseconds of every pool's start
 from marshal import dumps as marshal, loads as unmarshal
 
@@ -35,6 +36,7 @@ class Template:
         self._config = config
         self._agent = agent
         self._fds: list[int] = []
+        self._cleaners: list[int] = []
 
     def main(self) -> None:
         """Preload, then serve requests until the agent lets go; never returns."""
@@ -84,6 +86,7 @@ class Template:
         while os.getppid() == between != self._agent:
             os.sched_yield()
         self._socket.close()
+        signal(SIGCHLD, SIG_DFL)
         config = {**self._config, "index": index, "incarnation": incarnation, "socket": socket, "permits": permits, "agent": self._agent}
         if procs.os_threads() > 1 or self._config["threads"]:
             exec_slot(config)
@@ -91,14 +94,23 @@ class Template:
             slot_main(config)
 
     def _clean(self, path: str) -> None:
-        between = os.fork()
-        if not between:
-            if not os.fork():
-                import shutil
+        """Remove a folder in a child of our own: what falls to the agent is killed as a dead slot's leftover."""
+        if not self._cleaners:
+            signal(SIGCHLD, self._reap_cleaners)
+        cleaner = os.fork()
+        if cleaner:
+            self._cleaners.append(cleaner)
+            return
+        try:
+            self._socket.close()
+            from shutil import rmtree
 
-                shutil.rmtree(path, ignore_errors=True)
+            rmtree(path, ignore_errors=True)
+        finally:
             os._exit(0)
-        os.waitpid(between, 0)
+
+    def _reap_cleaners(self, *_: object) -> None:
+        self._cleaners = [pid for pid in self._cleaners if not os.waitpid(pid, os.WNOHANG)[0]]
 
 
 def receive_with_fds(socket: Socket) -> tuple[bytes, list[int]]:

@@ -24,6 +24,9 @@ SAMPLE_SECONDS = 0.05
 LINGER_SECONDS = 0.05
 """After the agent says that it no longer looks, it looks once more: a slot may have read its page just before."""
 
+KILL_ROUNDS = 8
+"""A fork that was under way when its process was frozen shows in the next round; more than a few only a fork bomb needs."""
+
 
 class Check:
     """Why a slot is stopped: to be killed for this, if it still runs that attempt."""
@@ -105,9 +108,13 @@ class Ward:
         """Kill the slot and all below it, whatever it does now."""
         self.killed_for = check
         self._remember()
-        below = procs.freeze_tree(self.pid)
-        self.dying.update(below)
-        procs.kill_all(below)
+        for _ in range(KILL_ROUNDS):
+            below = [pid for pid in procs.freeze_tree(self.pid) if pid not in self.dying]
+            if not below:
+                break
+            self.dying.update(below)
+            procs.kill_all(below)
+        # What escaped even so falls to the agent when the slot is dead: it kills that then.
         os.kill(self.pid, SIGKILL)
 
     def died(self, status: int) -> None:
@@ -115,6 +122,10 @@ class Ward:
         self.status = status
         if self.killed_for is None:
             self._remember()
+
+    def forget_gone(self) -> None:
+        """Wait no longer for those that are gone without having been ours to reap: a parent which ignored SIGCHLD reaped them."""
+        self.dying = {pid for pid in self.dying if procs.state(pid) is not None}
 
     def _remember(self) -> None:
         ident = self.page.running()[0]
