@@ -73,6 +73,7 @@ def types(session: nox.Session) -> None:
     session.install("-e", ".", *group("types"))
     session.run("mypy")
     session.run("pyright")
+    session.run("pyright", "--verifytypes", "aioparallel", "--ignoreexternal")
 
 
 @nox.session

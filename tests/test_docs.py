@@ -23,8 +23,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SECONDS = 100
 """A block that runs longer hangs."""
 CELL = """
-import ast, asyncio, sys
-asyncio.run(eval(compile(open(sys.argv[1]).read(), sys.argv[1], "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)))
+import ast, asyncio, pathlib, sys
+asyncio.run(eval(compile(pathlib.Path(sys.argv[1]).read_text(), sys.argv[1], "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)))
 """
 
 
@@ -42,7 +42,7 @@ def blocks(path: Path) -> list[Block]:
     examples = list(Document.parse(str(path), *parsers).examples())
     text = path.read_text()
     found = []
-    for example, follower in zip(examples, [*examples[1:], None], strict=True):
+    for example, follower in zip(examples, [*examples, None][1:], strict=True):
         if example.region.lexemes["arguments"] != "python":
             continue
         prints = follower and follower.region.lexemes["arguments"] == "text" and not text[example.region.end : follower.region.start].strip()

@@ -8,6 +8,7 @@ Guarantees
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -37,9 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = build_parser().parse_args(arguments)
     run = cast("Callable[[argparse.Namespace], int]", options.run)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path that the reader's encoding lacks is no reason to fail
     try:
         status = run(options)
-        sys.stdout.flush()
+        print(end="", flush=True)  # (a process started with `>&-` has no stdout to flush)
     except KeyboardInterrupt:
         _complain("interrupted")
         return INTERRUPTED

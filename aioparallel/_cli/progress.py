@@ -26,14 +26,14 @@ FALLBACK_COLUMNS = 80
 class Progress:
     """A progress line: a context manager, with `update` to be called as the work goes on."""
 
-    def __init__(self, title: str, total: int, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, title: str, total: int, stream: TextIO | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._title = title
         self._total = total
         self._stream = stream
         self._clock = clock
         self._began = clock()
         self._next = self._began
-        self._on = stream.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
+        self._on = stream is not None and stream.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
 
     def __enter__(self) -> Self:
         self._next = self._began = self._clock()
@@ -64,13 +64,15 @@ class Progress:
         return text[: max(columns - 1, 0)]
 
     def _columns(self) -> int:
+        if self._stream is None:
+            return FALLBACK_COLUMNS
         try:
             return os.get_terminal_size(self._stream.fileno()).columns or FALLBACK_COLUMNS
         except (OSError, ValueError):
             return FALLBACK_COLUMNS
 
     def _write(self, text: str) -> None:
-        if self._on:
+        if self._on and self._stream is not None:
             try:
                 self._stream.write(text)
                 self._stream.flush()

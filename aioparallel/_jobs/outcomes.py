@@ -49,7 +49,7 @@ def exception_of(task: Task[Any], attempt: Attempt, status: int, payload: bytes 
         error = TaskExited(cause, f"{type_name}({text})" if cause is None else "")
     else:
         error = SerializationError(f"{what}: {type_name}: {text}")
-    where = f"task {task.label} {task.name!r}, attempt {attempt.number}, on {attempt.host}/{attempt.slot} (pid {attempt.pid})"
+    where = f"task {task.label} {task.name!r}, attempt {attempt.number}, on {attempt.slot.host}/{attempt.slot.index} (pid {attempt.slot.pid})"
     error.add_note(f"in {where}:\n{trace}")
     return error
 

@@ -36,41 +36,44 @@ class Canceller(Protocol):
     """What to add to CLOCK_MONOTONIC seconds to get seconds since the epoch."""
 
 
+class Place(Protocol):
+    """Where an attempt runs: a slot, as the scheduler knows it."""
+
+    host: str
+    index: int
+    pid: int | None
+
+
 class Attempt:
-    """One execution of a task on one slot."""
+    """One execution of a task on one slot. Made for every launch, so it holds little; what is rare is in the class."""
 
-    __slots__ = (
-        "began", "confirmed_dead", "cpu", "ended", "estimate", "host", "ident", "item", "number", "outcome", "peak", "pid", "sent",
-        "slot", "stopped", "task",
-    )  # fmt: skip
+    __slots__ = ("__dict__", "began", "cpu", "ended", "estimate", "ident", "number", "outcome", "slot", "task")
 
-    def __init__(self, task: Task[Any], number: int, host: str, slot: int, pid: int | None, sent: float, estimate: float) -> None:
+    peak: int | None = None
+    stopped: str | None = None
+    confirmed_dead = True
+    item = 0
+    """Which item of a chunk ran when the slot died."""
+
+    def __init__(self, task: Task[Any], number: int, slot: Place, estimate: float) -> None:
         self.task = task
         self.number = number
         self.ident = task._id << 16 | number
-        self.host = host
         self.slot = slot
-        self.pid = pid
-        self.sent = sent
         self.estimate = estimate
         """Seconds that it was expected to run."""
         self.outcome = RUNNING
         self.began: float | None = None
         self.ended: float | None = None
         self.cpu: float | None = None
-        self.peak: int | None = None
-        self.stopped: str | None = None
-        self.confirmed_dead = True
-        self.item = 0
-        """Which item of a chunk ran when the slot died."""
 
     def record(self, queued: float, epoch: float) -> AttemptRecord:
         """Return what users see of it."""
         return AttemptRecord(
             number=self.number,
-            host=self.host,
-            slot=self.slot,
-            pid=self.pid,
+            host=self.slot.host,
+            slot=self.slot.index,
+            pid=self.slot.pid,
             queued_at=queued + epoch,
             started_at=None if self.began is None else self.began + epoch,
             ended_at=None if self.ended is None else self.ended + epoch,
@@ -169,6 +172,6 @@ class Task(asyncio.Future[T]):
         where = ""
         if self._attempts and self._state != QUEUED:
             last = self._attempts[-1]
-            where = f" on {last.host}/{last.slot}"
+            where = f" on {last.slot.host}/{last.slot.index}"
         tries = f", attempt {len(self._attempts)}" if len(self._attempts) > 1 else ""
         return f"<Task {self.label} {self.name!r} {self._state}{where}{tries}>"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from .._jobs.task import Attempt, Task
 from ..events import AttemptStarted
 from ..status import IDLE, STARTING
-from .ledger import FILL_SECONDS, MAX_DEPTH, Slot, key_of
-from .lifecycle import slot_after, task_after
+from .ledger import MAX_DEPTH, Slot
+from .lifecycle import LAUNCHED, slot_after
 from .stimuli import Action, Emit, Launch, Spawn
 
 if TYPE_CHECKING:
@@ -41,24 +41,23 @@ def _fill(state: State, slots: list[Slot], now: float, actions: list[Action]) ->
     if len(slots) > 1:
         slots.sort(key=_eagerness)
     live = len(state.slots)
-    estimate_of = state.ledger.estimate
+    limit = state.max_tasks_per_slot
     for slot in slots:
-        share = min(-(-len(queue) // live), MAX_DEPTH - len(slot.outstanding))
+        outstanding = slot.outstanding
+        was_empty = not outstanding
+        share = min(-(-len(queue) // live), MAX_DEPTH - len(outstanding))
+        if limit is not None:
+            share = min(share, limit - slot.launched)
         batch: list[Attempt] = []
-        was_empty = not slot.outstanding
-        while len(batch) < share or not slot.outstanding:
+        while len(batch) < share or not outstanding:
             task = queue.head()
             if task is None:
                 break
-            estimate = estimate_of(key_of(task)) if task._sink is None else task._sink.estimate
-            if slot.outstanding and not slot.takes(task, estimate):
+            estimate = state.estimate(task)
+            if outstanding and not slot.takes(task, estimate):
                 break
             queue.pop()
-            batch.append(_attempt(task, slot, estimate, now))
-            if slot.load >= FILL_SECONDS and len(slot.outstanding) > 1:
-                break
-            if state.max_tasks_per_slot is not None and slot.launched >= state.max_tasks_per_slot:
-                break
+            batch.append(_attempt(task, slot, estimate))
         if batch:
             _launch(state, slot, batch, was_empty, now, actions)
 
@@ -67,14 +66,14 @@ def _eagerness(slot: Slot) -> tuple[bool, float]:
     return slot.state == STARTING, slot.load
 
 
-def _attempt(task: Task[Any], slot: Slot, estimate: float, now: float) -> Attempt:
+def _attempt(task: Task[Any], slot: Slot, estimate: float) -> Attempt:
     attempts = task._attempts
-    attempt = Attempt(task, len(attempts) + 1, slot.host, slot.index, slot.pid, now, estimate)
+    attempt = Attempt(task, len(attempts) + 1, slot, estimate)
     if attempts:
         attempts.append(attempt)  # type: ignore[union-attr]
     else:
         task._attempts = [attempt]
-    task._state = task_after(task._state, "launched")
+    task._state = LAUNCHED[task._state]
     slot.outstanding.append(attempt)
     slot.load += estimate
     slot.launched += 1
@@ -103,7 +102,7 @@ def _assign_isolated(state: State, open_slots: list[Slot], now: float, actions: 
         state.isolated.pop()
         open_slots.remove(slot)
         slot.exclusive = True
-        _launch(state, slot, [_attempt(task, slot, state.ledger.estimate(key_of(task)), now)], True, now, actions)
+        _launch(state, slot, [_attempt(task, slot, state.estimate(task))], True, now, actions)
     coming = sum(slot.state == "retiring" for slot in state.slots.values())
     for slot in [slot for slot in open_slots if slot.state == IDLE and not slot.outstanding]:
         if coming >= len(state.isolated):

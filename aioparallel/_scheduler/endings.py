@@ -9,9 +9,9 @@ from .._jobs.task import Attempt, Task
 from .._wire.messages import ASKED, BY_DEADLINE, BY_MEMORY, BY_TIMEOUT, OK, OUT_OF_MEMORY as CEILING, STATUS
 from ..errors import HostLost, MemoryLimitExceeded, PoolClosed, TaskError, TaskTimeout, WorkerDied
 from ..events import AttemptEnded, TaskEnded
-from ..status import CANCELLED, DIED, FAILED, LOST, OUT_OF_MEMORY, STOPPING, SUCCEEDED, TIMED_OUT
-from .ledger import Slot, key_of
-from .lifecycle import SETTLED, task_after
+from ..status import CANCELLED, DIED, FAILED, LOST, OUT_OF_MEMORY, RUNNING, STOPPING, SUCCEEDED, TIMED_OUT
+from .ledger import Slot
+from .lifecycle import SETTLED, SUCCESS, task_after
 from .stimuli import Action, Emit, Fail, Settle, SettleCancelled
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ class Endings:
         self.retried = 0
         self.run_seconds = 0.0
 
-    def ended(self, attempt: Attempt, outcome: Outcome, now: float, actions: list[Action]) -> None:
-        """An attempt gave its answer."""
+    def ended(self, attempt: Attempt, outcome: Outcome, now: float, settled: list[Any], actions: list[Action]) -> None:
+        """An attempt gave its answer; `settled` takes the tasks that it settles."""
         task = attempt.task
         _, flags, began, seconds, cpu, peak, _, _ = outcome
         attempt.began = began
@@ -45,7 +45,15 @@ class Endings:
         if peak:
             attempt.peak = peak
         self.run_seconds += seconds
-        if task._state in SETTLED:
+        if flags == OK and task._state == RUNNING:
+            self._state.ledger.learn(task, seconds)
+            attempt.outcome = SUCCEEDED
+            task._state = SUCCESS[RUNNING]
+            self.succeeded += 1
+            settled.append((task, attempt, outcome))
+            if self._state.watched:
+                self._tell(task, attempt, SUCCEEDED, now, actions)
+        elif task._state in SETTLED:
             attempt.outcome = CANCELLED
         elif task._state == STOPPING:
             attempt.outcome = CANCELLED
@@ -55,15 +63,6 @@ class Endings:
         elif flags & ASKED:
             attempt.stopped = "asked"
             self._failed_attempt(attempt, TIMED_OUT, _timeout(task, began), None, now, actions)
-        elif flags & STATUS == OK:
-            if task._sink is None:
-                self._state.ledger.learn(key_of(task), seconds)
-            attempt.outcome = SUCCEEDED
-            task._state = task_after(task._state, "succeeded")
-            self.succeeded += 1
-            actions.append(Settle(task, attempt, outcome))
-            if self._state.watched:
-                self._tell(task, attempt, SUCCEEDED, now, actions)
         else:
             how = OUT_OF_MEMORY if flags & STATUS == CEILING else FAILED
             self._failed_attempt(attempt, how, None, outcome, now, actions)
@@ -134,13 +133,13 @@ class Endings:
                 self._fail(task, PoolClosed(self._state.closing), None, now, actions)
             return
         if task._state == STOPPING:
-            self._state.hosts[attempt.host].limbo.append(task)
+            self._state.hosts[attempt.slot.host].limbo.append(task)
             return
         task._losses += 1
         if task._options.idempotent is False or task._losses > MAX_LOSSES or task._sink is not None:
             why = "it may not be run again (idempotent=False)" if task._options.idempotent is False else f"after {task._losses} losses"
             task._state = task_after(task._state, "failed")
-            self._fail(task, HostLost(f"host {attempt.host!r} was lost while it ran the task ({reason}), {why}"), attempt, now, actions)
+            self._fail(task, HostLost(f"host {attempt.slot.host!r} was lost while it ran the task ({reason}), {why}"), attempt, now, actions)
             return
         self._state.requeue([attempt], "lost", now, actions)
 
@@ -163,7 +162,7 @@ class Endings:
             return
         assert outcome is not None
         self.failed_count += 1
-        actions.append(Settle(task, attempt, outcome))
+        actions.append(Settle([(task, attempt, outcome)]))
         self._tell(task, attempt, FAILED, now, actions)
 
     def failed(self, task: Task[Any], error: Exception, attempt: Attempt | None, now: float, actions: list[Action]) -> None:
@@ -188,7 +187,7 @@ class Endings:
 
     def _tell_attempt(self, task: Task[Any], attempt: Attempt, now: float, actions: list[Action]) -> None:
         if self._state.watched:
-            where = {"host": attempt.host, "slot": attempt.slot}
+            where: dict[str, Any] = {"host": attempt.slot.host, "slot": attempt.slot.index}
             ended = AttemptEnded(at=now + self._state.epoch, task=task._id, attempt=attempt.number, outcome=attempt.outcome, **where)
             actions.append(Emit(ended))
 

@@ -48,7 +48,6 @@ from .stimuli import (
     SlotUp,
     Spawn,
     Submitted,
-    Turned,
     Wanted,
 )
 
@@ -79,7 +78,7 @@ class Engine:
         self._publish = publish
         self._inbox: deque[Any] = deque()
         self._feeding = False
-        self._turn_due = False
+        self._submitted: list[Task[Any]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._waiters: list[tuple[Callable[[], bool], Future[None]]] = []
@@ -115,14 +114,15 @@ class Engine:
 
     def submit(self, task: Task[Any]) -> None:
         """Take a new task; it is launched at the end of this turn of the loop."""
-        self.feed(Submitted(task))
-        if not self._turn_due:
-            self._turn_due = True
+        submitted = self._submitted
+        if not submitted:
             self.loop.call_soon(self._turn)
+        submitted.append(task)
 
     def _turn(self) -> None:
-        self._turn_due = False
-        self.feed(Turned())
+        if self._submitted:
+            tasks, self._submitted = self._submitted, []
+            self.feed(Submitted(tasks))
 
     def cancel(self, task: Task[Any], message: Any) -> bool:
         """See `Task.cancel`. The first call asks for the kill; later ones only keep the message."""
@@ -130,6 +130,7 @@ class Engine:
             task._message = message
         if not task._asked:
             task._asked = True
+            self._turn()  # the state machine must know a task before it hears that it was cancelled
             self.feed(CancelAsked(task))
         return True
 
@@ -185,7 +186,7 @@ class Engine:
     @property
     def idle(self) -> bool:
         """Whether nothing is unfinished."""
-        return not self._helpers and not self.state.unfinished()
+        return not self._submitted and not self._helpers and not self.state.unfinished()
 
     @property
     def failed(self) -> tuple[str, str] | None:
@@ -204,6 +205,7 @@ class Engine:
 
     def load(self) -> tuple[int, int]:
         """Return (busy slots, queued tasks)."""
+        self._turn()
         busy = sum(bool(slot.outstanding) for slot in self.state.slots.values())
         return busy, len(self.state.queue) + len(self.state.isolated)
 
@@ -237,21 +239,21 @@ class Engine:
             self.host_down(name, "it did not answer", {})
 
     def _settle(self, action: Settle) -> None:
-        task, attempt, outcome = action
-        task._payload, task._buffers = b"", ()
-        if task._sink is not None and outcome.status & STATUS == OK:
-            task._sink.part(attempt, OK, outcome.payload)
-            self._finish(task, None, None)
-            return
-        if len(outcome.payload) > BIG_PICKLE:
-            self._settle_in_thread(task, attempt, outcome)
-            return
-        try:
-            value, error = opened(task, attempt, outcome.status, outcome.payload, outcome.buffers)
-        except KeyboardInterrupt:
-            self._finish(task, None, PoolClosed("interrupted (KeyboardInterrupt) while its result was rebuilt"))
-            raise
-        self._finish(task, value, error)
+        for task, attempt, outcome in action.answers:
+            task._payload, task._buffers = b"", ()
+            _, flags, _, _, _, _, payload, buffers = outcome
+            if flags & STATUS == OK and task._sink is not None:
+                task._sink.part(attempt, OK, payload)
+                self._finish(task, None, None)
+            elif len(payload) > BIG_PICKLE:
+                self._settle_in_thread(task, attempt, outcome)
+            else:
+                try:
+                    value, error = opened(task, attempt, flags, payload, buffers)
+                except KeyboardInterrupt:
+                    self._finish(task, None, PoolClosed("interrupted (KeyboardInterrupt) while its result was rebuilt"))
+                    raise
+                self._finish(task, value, error)
 
     def _settle_in_thread(self, task: Task[Any], attempt: Attempt, outcome: Outcome) -> None:
         async def rebuild() -> None:
@@ -280,7 +282,8 @@ class Engine:
         task, error, attempt = action
         task._payload, task._buffers = b"", ()
         if attempt is not None:
-            error.add_note(f"in task {task.label} {task.name!r}, attempt {attempt.number}, on {attempt.host}/{attempt.slot} (pid {attempt.pid})")
+            slot = attempt.slot
+            error.add_note(f"in task {task.label} {task.name!r}, attempt {attempt.number}, on {slot.host}/{slot.index} (pid {slot.pid})")
         self._finish(task, None, error)
 
     def _finish(self, task: Task[Any], value: Any, error: Exception | None) -> None:
@@ -374,6 +377,7 @@ class Engine:
 
     def close(self, reason: str) -> None:
         """Begin the end: kill everything, settle everything. `ended` is done when that is confirmed."""
+        self._turn()
         if self.state.closing is None:
             self.feed(Closing(reason))
 

@@ -32,12 +32,19 @@ class Ledger:
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
 
-    def estimate(self, name: str) -> float:
-        """Return how long (seconds) a call of that function is expected to run."""
-        return self._seconds.get(name, UNKNOWN_SECONDS)
+    def estimate(self, task: Task[Any]) -> float:
+        """Return how long (seconds) a task is expected to run."""
+        if task._sink is not None:
+            return task._sink.estimate  # type: ignore[no-any-return]
+        function = task._function
+        return self._seconds.get(function if type(function) is str else function.name, UNKNOWN_SECONDS)  # type: ignore[union-attr]
 
-    def learn(self, name: str, seconds: float) -> None:
-        """Take a measured run time into the average."""
+    def learn(self, task: Task[Any], seconds: float) -> None:
+        """Take a measured run time into the average of its function."""
+        if task._sink is not None:
+            return  # its map knows better
+        function = task._function
+        name: str = function if type(function) is str else function.name  # type: ignore[assignment,union-attr]
         known = self._seconds.get(name)
         if known is None:
             if len(self._seconds) >= MAX_FUNCTIONS:
@@ -46,12 +53,6 @@ class Ledger:
             return
         ceiling = 4 * known + 1e-5
         self._seconds[name] = known + ((seconds if seconds < ceiling else ceiling) - known) * 0.125
-
-
-def key_of(task: Task[Any]) -> str:
-    """Return the name under which a task's function is known."""
-    function = task._function
-    return function if isinstance(function, str) else function.name
 
 
 class Slot:
@@ -97,9 +98,9 @@ class Slot:
 
     def takes(self, task: Task[Any], estimate: float) -> bool:
         """Return whether this task may join what is outstanding (which is something)."""
-        if estimate > AHEAD_SECONDS or len(task._payload) > BIG_BYTES or task._buffers or task._options.isolate or self.state == STARTING:
+        outstanding = self.outstanding
+        if self.load + estimate > FILL_SECONDS and (len(outstanding) > 1 or estimate > AHEAD_SECONDS):
             return False
-        first = self.outstanding[0]
-        if first.estimate > AHEAD_SECONDS:
+        if outstanding[0].estimate > AHEAD_SECONDS or self.state is STARTING:
             return False
-        return len(self.outstanding) < 2 or self.load + estimate <= FILL_SECONDS
+        return len(task._payload) <= BIG_BYTES and not task._buffers

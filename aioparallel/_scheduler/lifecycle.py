@@ -40,6 +40,10 @@ SLOT: dict[tuple[str, str], str] = {
 }
 """The same for slots."""
 
+LAUNCHED = {state: after for (state, happened), after in TASK.items() if happened == "launched"}
+SUCCESS = {state: after for (state, happened), after in TASK.items() if happened == "succeeded"}
+"""Two rows of TASK, for the two steps that every task takes; a KeyError is an ImpossibleTransition."""
+
 SETTLED = frozenset({SUCCEEDED, FAILED, CANCELLED})
 
 

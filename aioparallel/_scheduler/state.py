@@ -15,6 +15,7 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import Any
 
+from .._hosts.base import Outcome
 from .._jobs.task import Attempt, Task
 from ..errors import HostError, PoolClosed, TaskTimeout
 from ..events import CancelUnconfirmed, HostDown as HostDownEvent, HostUp as HostUpEvent, SlotEnded, SlotStarted, TaskSubmitted
@@ -40,15 +41,15 @@ from .stimuli import (
     Recall,
     Recalled,
     Retire,
+    Settle,
     SlotDied,
     SlotUp,
     Submitted,
-    Turned,
     Wanted,
 )
 
 CONFIRM_SECONDS = 5.0
-"""How long a cancelled task waits for the death of its process tree."""
+"""How long a cancelled task waits for the death of its process tree, once that may be killed."""
 AGAIN_SECONDS = 0.002
 """A kill that found its attempt not yet begun is repeated after this."""
 SILENCE_SECONDS = 0.005
@@ -84,6 +85,7 @@ class State:
         self.queue = Queue()
         self.isolated = Queue()
         self.ledger = Ledger()
+        self.estimate = self.ledger.estimate
         self.max_tasks_per_slot = max_tasks_per_slot
         self.epoch = epoch
         self.closing: str | None = None
@@ -95,7 +97,6 @@ class State:
         self._timer_count = 0
         self._handlers: dict[type, Any] = {
             Submitted: self._submitted,
-            Turned: self._turned,
             Wanted: self._wanted,
             Answered: self._answered,
             CancelAsked: self._cancel_asked,
@@ -138,17 +139,16 @@ class State:
     # --- tasks
 
     def _submitted(self, stimulus: Submitted, now: float, actions: list[Action]) -> None:
-        task = stimulus.task
-        if task._options.isolate:
-            self.isolated.push(task)
-        else:
-            self.queue.push(task)
-        if task._deadline != NEVER:
-            self.at(task._deadline, "deadline", task)
-        if self.watched:
-            actions.append(Emit(TaskSubmitted(at=now + self.epoch, task=task._id, name=task.name)))
-
-    def _turned(self, _: Turned, now: float, actions: list[Action]) -> None:
+        push = self.queue.push
+        for task in stimulus.tasks:
+            if task._options.isolate:
+                self.isolated.push(task)
+            else:
+                push(task)
+            if task._deadline != NEVER:
+                self.at(task._deadline, "deadline", task)
+            if self.watched:
+                actions.append(Emit(TaskSubmitted(at=now + self.epoch, task=task._id, name=task.name)))
         assign(self, now, actions)
 
     def _wanted(self, stimulus: Wanted, now: float, actions: list[Action]) -> None:
@@ -159,13 +159,13 @@ class State:
         if task._state in SETTLED:
             return  # its result is being rebuilt in a thread; the engine cancels it then
         if task._state == QUEUED:
-            self.queue_of(task).leave()
             self.endings.cancelled(task, None, now, actions)
+            self.queue_of(task).leave()
             return
         task._state = task_after(task._state, "stopping")
         attempt = task._attempts[-1]
-        self.at(now + CONFIRM_SECONDS, "unconfirmed", attempt)
-        actions.append(Recall(attempt.host, attempt.slot))
+        self.at(now + task._options.grace + CONFIRM_SECONDS, "unconfirmed", attempt)
+        actions.append(Recall(attempt.slot.host, attempt.slot.index))
 
     def requeue(self, attempts: list[Attempt], happened: str, now: float, actions: list[Action]) -> None:
         """Put back, in order, tasks whose attempts did not begin (or were lost); settle those that may not wait any more."""
@@ -205,8 +205,6 @@ class State:
         self.hosts[slot.host].start_failures = 0
         if slot.outstanding:
             slot.state = slot_after(slot.state, "launched")
-            for attempt in slot.outstanding:
-                attempt.pid = slot.pid
         if self.watched:
             actions.append(Emit(SlotStarted(at=now + self.epoch, host=slot.host, slot=slot.index, pid=stimulus.pid)))
         assign(self, now, actions)
@@ -217,13 +215,15 @@ class State:
             return
         outstanding = slot.outstanding
         ended = self.endings.ended
+        settled: list[tuple[Task[Any], Attempt, Outcome]] = []
+        actions.append(Settle(settled))
         for outcome in stimulus.outcomes:
-            if not outstanding or outstanding[0].ident != outcome.ident:
+            if not outstanding or outstanding[0].ident != outcome[0]:
                 continue  # a stale or repeated answer: it answers nothing that was asked
             attempt = outstanding.popleft()
             slot.load -= attempt.estimate
             slot.done += 1
-            ended(attempt, outcome, now, actions)
+            ended(attempt, outcome, now, settled, actions)
         slot.heard = now
         slot.stuck = False
         if not outstanding:
@@ -391,12 +391,12 @@ class State:
 
     def _deadline_passed(self, task: Task[Any], now: float, actions: list[Action]) -> None:
         if task._state == QUEUED:
-            self.queue_of(task).leave()
             self._too_late(task, now, actions)
+            self.queue_of(task).leave()
         elif task._state == RUNNING:
             # If it has begun, its agent keeps the deadline. If it waits in its slot, this takes it back.
             attempt = task._attempts[-1]
-            actions.append(Recall(attempt.host, attempt.slot))
+            actions.append(Recall(attempt.slot.host, attempt.slot.index))
 
     def _unconfirmed(self, attempt: Attempt, now: float, actions: list[Action]) -> None:
         task = attempt.task
@@ -405,7 +405,7 @@ class State:
         attempt.confirmed_dead = False
         self.endings.cancelled(task, attempt, now, actions)
         if self.watched:
-            actions.append(Emit(CancelUnconfirmed(at=now + self.epoch, task=task._id, host=attempt.host, slot=attempt.slot)))
+            actions.append(Emit(CancelUnconfirmed(at=now + self.epoch, task=task._id, host=attempt.slot.host, slot=attempt.slot.index)))
 
     def _look_for_silence(self, now: float, actions: list[Action]) -> None:
         """Call back what waits behind a slot's long task."""

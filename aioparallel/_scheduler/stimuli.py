@@ -13,13 +13,9 @@ from ..events import Event
 
 
 class Submitted(NamedTuple):
-    """A user submitted a task; it is assigned at the end of the loop's turn (Turned)."""
+    """Users submitted tasks in one turn of the loop, in this order."""
 
-    task: Task[Any]
-
-
-class Turned(NamedTuple):
-    """The loop's turn in which tasks were submitted is over."""
+    tasks: list[Task[Any]]
 
 
 class Wanted(NamedTuple):
@@ -147,11 +143,9 @@ class Retire(NamedTuple):
 
 
 class Settle(NamedTuple):
-    """Settle a task with what its slot answered (to be opened)."""
+    """Settle tasks with what their slot answered (to be opened), in this order."""
 
-    task: Task[Any]
-    attempt: Attempt
-    outcome: Outcome
+    answers: list[tuple[Task[Any], Attempt, Outcome]]
 
 
 class Fail(NamedTuple):

@@ -96,6 +96,8 @@ RUN_HEAD = Struct("<IHHdddQ")
 """function number (0: the callable is the first argument) · attempt number · mode · deadline (CLOCK_MONOTONIC seconds there, inf: none)
 · timeout (seconds, inf: none) · grace (seconds) · memory (bytes, 0: no limit)"""
 CALL, CHUNK = 0, 1
+MEASURE = 4
+"""Bit of `mode`: the attempt is expected to be long enough that its CPU time is worth measuring."""
 EXTRAS = 2
 """Bit of `mode`: behind RUN_HEAD stand a u32 length and a pickled (name, pickled data, seed path)."""
 LENGTH = Struct("<I")

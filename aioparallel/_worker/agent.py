@@ -369,11 +369,12 @@ class Agent:
                 self._template_died(status)
             elif ward is not None:
                 ward.died(status)
-                ward.dying |= self._kill_unknown()  # what it left behind, or what escaped its kill
             for other in self._wards.values():
                 other.dying.discard(pid)
         for ward in [ward for ward in self._wards.values() if ward.status is not None]:
             ward.forget_gone()
+            if not ward.dying:
+                ward.dying = self._kill_unknown()  # what it left behind, or what escaped its kill
             if not ward.dying:
                 self._bury(ward)
 

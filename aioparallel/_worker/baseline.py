@@ -7,15 +7,16 @@ Guarantees
 
 How it works
     What Python announces through audit events (working folder, environment, resource limits, new threads and processes) is looked at
-    only after such an event; the rest is compared directly, in a few microseconds. A change made behind Python's back (by C code that
+    only after such an event. `signal.signal` announces nothing, so the C function under it is wrapped. The rest is compared directly. A change made behind Python's back (by C code that
     calls chdir or setenv itself) may be missed.
 """
 
 from __future__ import annotations
 
+import _signal
 import os
 import sys
-from _signal import NSIG, getsignal, signal
+from _signal import NSIG, getsignal
 
 _FOLDER_EVENTS = {"os.chdir", "os.fchdir"}
 _ENVIRON_EVENTS = {"os.putenv", "os.unsetenv"}
@@ -49,11 +50,13 @@ class Baseline:
         self._umask = _umask()
         self._recursion = sys.getrecursionlimit()
         self._signals = _signals()
-        self._ids = _ids()
+        self._set_signal = _signal.signal
+        _signal.signal = self._signal  # asking for all 60 handlers after each task would cost 2 us
+        self._effective = os.geteuid(), os.getegid()
         self._limit_names = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
         self._limits = self._read_limits()
         self._standard = _standard()
-        self.folder_touched = self.environ_touched = self.limits_touched = self.started_something = False
+        self.folder_touched = self.environ_touched = self.limits_touched = self.signals_touched = self.started_something = False
         sys.addaudithook(self._notice)
 
     def _notice(self, event: str, _: object) -> None:
@@ -65,6 +68,10 @@ class Baseline:
             self.environ_touched = True
         elif event in _LIMIT_EVENTS:
             self.limits_touched = True
+
+    def _signal(self, number: int, handler: object) -> object:
+        self.signals_touched = True
+        return self._set_signal(number, handler)
 
     def restore(self) -> bool:
         """Put everything back; return False where that is impossible."""
@@ -84,7 +91,7 @@ class Baseline:
             sys.setrecursionlimit(self._recursion)
         if _umask() != self._umask:
             os.umask(self._umask)
-        if _signals() != self._signals:
+        if self.signals_touched:
             self._restore_signals()
         if self.environ_touched:
             self._restore_environ()
@@ -94,7 +101,7 @@ class Baseline:
             self.folder_touched = False
         if self.limits_touched and not self._restore_limits():
             return False
-        return _ids() == self._ids
+        return (os.geteuid(), os.getegid()) == self._effective
 
     def _restore_standard(self) -> None:
         names = ("stdin", "stdout", "stderr", "displayhook", "excepthook")
@@ -110,7 +117,8 @@ class Baseline:
     def _restore_signals(self) -> None:
         for number, kept in zip(_SIGNALS, self._signals, strict=True):
             if getsignal(number) != kept and kept is not None:
-                signal(number, kept)
+                self._set_signal(number, kept)
+        self.signals_touched = False
 
     def _restore_environ(self) -> None:
         for name in [name for name in os.environ if name not in self._environ]:
@@ -142,7 +150,3 @@ def _umask() -> int:
     mask = os.umask(0o77)
     os.umask(mask)
     return mask
-
-
-def _ids() -> tuple[int, ...]:
-    return os.getresuid() + os.getresgid() if hasattr(os, "getresuid") else (os.getuid(), os.geteuid(), os.getgid(), os.getegid())

@@ -18,6 +18,7 @@ from .._wire.messages import (
     EXITED,
     EXTRAS,
     LENGTH,
+    MEASURE,
     OK,
     OUT_OF_MEMORY,
     RAISED,
@@ -37,7 +38,7 @@ Outcome = tuple[int, bytes, tuple]  # type: ignore[type-arg]
 class Call:
     """One RUN frame, opened as far as needs no user code."""
 
-    __slots__ = ("attempt", "buffers", "deadline", "extras", "function", "grace", "ident", "memory", "mode", "payload", "timeout")
+    __slots__ = ("attempt", "buffers", "deadline", "extras", "function", "grace", "ident", "measure", "memory", "mode", "payload", "timeout")
 
     def __init__(self, ident: int, body: bytes, buffers: tuple) -> None:  # type: ignore[type-arg]
         self.ident = ident
@@ -48,7 +49,8 @@ class Call:
             (length,) = LENGTH.unpack_from(body, head)
             self.extras = body[head + 4 : head + 4 + length]
             head += 4 + length
-        self.mode = mode & ~EXTRAS
+        self.mode = mode & CHUNK
+        self.measure = mode & MEASURE
         if buffers:
             self.payload, self.buffers = unframed(body, head, buffers)
         else:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import sys
-from _signal import SIG_DFL, SIG_IGN, SIGINT, SIGPIPE, SIGTERM, SIGURG, default_int_handler, signal, siginterrupt
+from _signal import SIG_DFL, SIG_IGN, SIGINT, SIGPIPE, SIGTERM, SIGURG, default_int_handler, signal
 from collections import deque
 from time import monotonic, process_time
 
@@ -44,7 +44,8 @@ from .._wire.messages import (
 from ..errors import TaskCancelled
 from . import context
 from .baseline import Baseline
-from .run import Call, begin, perform
+from .chunk import perform_chunk
+from .run import EXITED, Call, Outcome, begin, failure, perform
 from .store import Store
 
 CPU_WORTH = 0.001
@@ -82,7 +83,6 @@ class Slot:
         signal(SIGPIPE, SIG_IGN)
         # SIGURG: ignored by default and used by nearly nobody, so a stray one does no harm.
         signal(SIGURG, self._on_request_to_stop)
-        siginterrupt(SIGURG, False)
 
     def serve(self) -> None:
         """Work until the pool lets go of the link; never returns."""
@@ -131,47 +131,50 @@ class Slot:
     def _attempt(self, frame: tuple) -> None:  # type: ignore[type-arg]
         call = Call(frame[2], frame[3], frame[4])
         frame = None  # type: ignore[assignment] - the arguments' memory is the task's, not ours
-        ident = call.ident
         page = self.page
-        cpu = process_time()
+        cpu = process_time() if call.measure else 0.0
         began = monotonic()
         stop_at = call.deadline if call.deadline < began + call.timeout else began + call.timeout
-        baseline = self._limit(call) if call.memory else 0
-        page.begin(ident, began, stop_at, call.memory, baseline)
-        if stop_at != FOREVER or call.memory:
-            self._watched(call, stop_at)
+        limited = stop_at != FOREVER or call.memory
+        baseline = self._prepare_limits(call, stop_at) if limited else 0
+        page.begin(call.ident, began, stop_at, call.memory, baseline)
+        if limited:
+            self._knock_if_needed(call, stop_at)
         begin(call, self.store.name(call.function))
-        self._armed = ident
-        try:
-            if call.mode == CHUNK:
-                from .chunk import perform_chunk
-
-                status, payload, buffers = perform_chunk(call, self.store, self._run_coroutine, self._show_item, self._send_part)
-            else:
-                status, payload, buffers = perform(call, self.store, self._run_coroutine)
-            self._armed = 0
-        except TaskCancelled as error:
-            from .run import EXITED, failure
-
-            status, payload, buffers = failure(error, EXITED)
-        self._armed = 0
+        status, payload, buffers = self._run(call)
         if os.getpid() != self.pid:
             os._exit(0)  # a forked child of the task came back here: it is not the slot, and answers nothing
-        page.finished()
-        seconds = monotonic() - began
-        peak = self._peak(baseline) if call.memory else 0
-        spent = process_time() - cpu if seconds >= CPU_WORTH else NAN
-        if page.asked == ident:
+        peak = 0
+        if limited:
+            page.finished()
+            if page.asked == call.ident:
+                status |= ASKED
+            peak = self._peak(baseline) if call.memory else 0
+        elif call.grace and page.asked == call.ident:
             status |= ASKED
+        seconds = monotonic() - began
+        cpu = process_time() - cpu if call.measure and seconds >= CPU_WORTH else NAN
         context.end()
         try:
-            self.link.send(*framed(OUTCOME, status, ident, OUTCOME_HEAD.pack(began, seconds, spent, peak), payload, buffers))
+            self.link.send(*framed(OUTCOME, status, call.ident, OUTCOME_HEAD.pack(began, seconds, cpu, peak), payload, buffers))
         except OSError:
             os._exit(LOST_LINK)
         page.clear()
-        self._put_back(call)
+        self._put_back()
 
-    def _put_back(self, call: Call) -> None:
+    def _run(self, call: Call) -> Outcome:
+        """Run the call, open to a request to stop all the while."""
+        self._armed = call.ident
+        try:
+            if call.mode == CHUNK:
+                return perform_chunk(call, self.store, self._run_coroutine, self._show_item, self._send_part)  # type: ignore[no-any-return]
+            return perform(call, self.store, self._run_coroutine)
+        except TaskCancelled as error:
+            return failure(error, EXITED)
+        finally:
+            self._armed = 0
+
+    def _put_back(self) -> None:
         baseline = self._baseline
         if baseline.started_something:
             self.page.leftovers = leftovers()
@@ -183,21 +186,23 @@ class Slot:
         except OSError:
             pass  # nobody reads the controller's output any more
 
-    def _watched(self, call: Call, stop_at: float) -> None:
-        """Make sure that the agent looks in time: knock only if it does not look by then anyway."""
+    def _prepare_limits(self, call: Call, stop_at: float) -> int:
+        """Write down what the agent must know before it may look; return what the idle slot holds (bytes) where memory is limited."""
         self.page.which = BY_DEADLINE if stop_at == call.deadline else BY_TIMEOUT
         self.page.grace = call.grace
-        until = self.page.watched_until
-        if not until or until > stop_at or call.memory:
-            os.write(self._knocker, encode_knock(*self.identity))
-
-    def _limit(self, call: Call) -> int:
-        """Lower the ceiling under an attempt with `memory=`, and return what the idle slot holds (bytes)."""
+        if not call.memory:
+            return 0
         from .procs import tree_memory
 
         self.page.peak = 0
         set_ceiling(call.memory)
         return tree_memory([self.pid])
+
+    def _knock_if_needed(self, call: Call, stop_at: float) -> None:
+        """Make sure that the agent looks in time: knock only if it does not look by then anyway."""
+        until = self.page.watched_until
+        if not until or until > stop_at or call.memory:
+            os.write(self._knocker, encode_knock(*self.identity))
 
     def _peak(self, baseline: int) -> int:
         from .procs import tree_memory

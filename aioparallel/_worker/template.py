@@ -100,6 +100,7 @@ class Template:
         cleaner = os.fork()
         if cleaner:
             self._cleaners.append(cleaner)
+            self._reap_cleaners()  # in case it ended before it was known
             return
         try:
             self._socket.close()
@@ -110,7 +111,13 @@ class Template:
             os._exit(0)
 
     def _reap_cleaners(self, *_: object) -> None:
-        self._cleaners = [pid for pid in self._cleaners if not os.waitpid(pid, os.WNOHANG)[0]]
+        for pid in tuple(self._cleaners):
+            try:
+                gone, _ = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                continue  # SIGCHLD came in the middle of this very loop
+            if gone:
+                self._cleaners.remove(pid)
 
 
 def receive_with_fds(socket: Socket) -> tuple[bytes, list[int]]:

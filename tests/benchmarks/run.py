@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = (dispatch, latency, payload, startup, makespan, memory, map, cancel)
 MEASURES: dict[str, Measure] = {measure.name: measure for family in FAMILIES for measure in family.MEASURES}
 SAMPLE_SECONDS = 300
-"""A sample that takes longer hangs."""
+"""A sample that takes longer hangs; at a smaller scale a shorter time is enough, but not less than the next figure."""
+LEAST_SECONDS = 60
 QUICK_SCALE = 0.1
 HEADER = ("measure", "ours", "peer", "ratio", "reach", "verdict")
 WIDTHS = (58, 18, 24, 7, 14, 7)
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     taken, failures = [], []
     for measure in chosen:
         rounds = options.rounds or (1 if options.quick else measure.rounds)
-        samples, failed = take(measure, measure.scaled(scale), rounds)
+        samples, failed = take(measure, measure.scaled(scale), rounds, max(SAMPLE_SECONDS * scale, LEAST_SECONDS))
         verdicts = [judge(row, samples) for row in measure.rows]
         print("\n".join(_line(verdict.cells()) for verdict in verdicts), flush=True)
         taken.append(_as_dict(measure, samples, verdicts))
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-def take(measure: Measure, size: int, rounds: int) -> tuple[dict[str, list[Sample]], list[str]]:
+def take(measure: Measure, size: int, rounds: int, limit: float) -> tuple[dict[str, list[Sample]], list[str]]:
     """Take samples of all contenders in turn; return them by contender, and what went wrong in words.
 
     A contender that failed once is not tried again. A peer that is not installed is no failure: its rows say "no peer".
@@ -69,7 +70,7 @@ def take(measure: Measure, size: int, rounds: int) -> tuple[dict[str, list[Sampl
         for contender in measure.contenders:
             if contender in out:
                 continue
-            sample = _sample(measure.name, contender, size)
+            sample = _sample(measure.name, contender, size, limit)
             if isinstance(sample, dict):
                 samples[contender].append(sample)
             else:
@@ -79,13 +80,13 @@ def take(measure: Measure, size: int, rounds: int) -> tuple[dict[str, list[Sampl
     return samples, failures
 
 
-def _sample(measure: str, contender: str, size: int) -> Sample | str:
-    """Take one sample in a fresh process; return its figures, or the last line that it had to say instead."""
+def _sample(measure: str, contender: str, size: int, limit: float) -> Sample | str:
+    """Take one sample in a fresh process, within `limit` seconds; return its figures, or the last line that it had to say instead."""
     command = [sys.executable, "-m", "tests.benchmarks.sample", measure, contender, str(size)]
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SAMPLE_SECONDS, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit, check=False)
     except subprocess.TimeoutExpired:
-        return f"took longer than {SAMPLE_SECONDS} s"
+        return f"took longer than {limit:g} s"
     if done.returncode:
         return f"exit status {done.returncode}: {(done.stderr.strip().splitlines() or ['(nothing on stderr)'])[-1]}"
     figures: Sample = json.loads(done.stdout.splitlines()[-1])

@@ -3,7 +3,7 @@
 Each `type: ignore` is an error that must be reported: where it is not, the comment is one too many, and that is an error.
 """
 
-# pyright: strict, reportUnnecessaryTypeIgnoreComment=true, enableTypeIgnoreComments=false
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 from __future__ import annotations
 
 import asyncio
@@ -31,9 +31,9 @@ async def submit_knows_arguments_and_result(pool: Pool) -> None:
     assert_type(await pool.submit(halve, 3), float)
     assert_type(await pool.submit(partial(repeat, "a")), str)
     assert_type(await pool.options(timeout=1.0, retries=2).submit(repeat, "a"), str)
-    pool.submit(repeat, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    pool.submit(repeat)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    pool.submit(repeat, "a", many=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    pool.submit(repeat, 1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    pool.submit(repeat)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    pool.submit(repeat, "a", many=2)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportCallIssue]
     pool.submit(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
@@ -61,7 +61,7 @@ async def the_pool(name: str | None) -> None:
         events: AsyncIterator[Event] = pool.events()
         async for event in events:
             assert_type(event, Event)
-    Pool(4)  # type: ignore[misc]  # pyright: ignore[reportCallIssue]
+    Pool(4)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Pool(local="threads")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 

@@ -1,0 +1,23 @@
+"""What tests of schedulers and policies are made of: no process, no socket, no waiting; time passes when the test says so.
+
+`Simulation` runs the real scheduler over `ScriptedHost`s, whose `ScriptedSlot`s do what the test tells them, within what a host may do.
+`FakeClock` is its clock; `EventRecorder` collects events, of a simulation or of a real pool.
+
+    with a slot that dies under its task:
+
+    sim = Simulation(slots=1)
+    task = sim.submit(retries=1)
+    (slot,) = sim.slots()
+    slot.up()
+    slot.begin()
+    slot.die(signal=11)
+    assert task.state == "running" and len(task.attempts) == 2
+"""
+
+from __future__ import annotations
+
+from .recorder import EventRecorder as EventRecorder
+from .scripted import FakeClock as FakeClock, ScriptedHost as ScriptedHost, ScriptedSlot as ScriptedSlot
+from .simulation import Simulation as Simulation, make_task as make_task
+
+__all__ = ["EventRecorder", "FakeClock", "ScriptedHost", "ScriptedSlot", "Simulation", "make_task"]
