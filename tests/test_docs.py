@@ -45,9 +45,10 @@ def blocks(path: Path) -> list[Block]:
     for example, follower in zip(examples, [*examples, None][1:], strict=True):
         if example.region.lexemes["arguments"] != "python":
             continue
-        prints = follower and follower.region.lexemes["arguments"] == "text" and not text[example.region.end : follower.region.start].strip()
+        behind = follower is not None and not text[example.region.end : follower.region.start].strip()
+        prints = behind and follower.region.lexemes["arguments"] == "text"
         place = f"{path.relative_to(ROOT)}:{example.line}"
-        found.append(Block(place, example.parsed, follower.parsed if follower and prints else None))
+        found.append(Block(place, example.parsed, follower.parsed if prints else None))
     return found
 
 

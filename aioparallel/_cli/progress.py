@@ -29,11 +29,11 @@ class Progress:
     def __init__(self, title: str, total: int, stream: TextIO | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._title = title
         self._total = total
-        self._stream = stream
+        # None from here on: there is no terminal, or none any more.
+        self._stream = stream if stream is not None and stream.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb") else None
         self._clock = clock
         self._began = clock()
         self._next = self._began
-        self._on = stream is not None and stream.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
 
     def __enter__(self) -> Self:
         self._next = self._began = self._clock()
@@ -45,13 +45,13 @@ class Progress:
 
     def update(self, done: int) -> None:
         """Say that `done` of the total are done; cheap when the line is fresh or there is no terminal."""
-        if not self._on:
+        if self._stream is None:
             return
         now = self._clock()
         if now < self._next:
             return
         self._next = now + REDRAW_SECONDS
-        self._write(WIPE + self.line(done, now - self._began, self._columns()))
+        self._write(WIPE + self.line(done, now - self._began, columns(self._stream)))
 
     def line(self, done: int, seconds: float, columns: int) -> str:
         """Return the line that fits on `columns`; the last column stays free, since writing there makes some terminals wrap."""
@@ -63,18 +63,18 @@ class Progress:
             text = f"{self._title}  {share:4.0%}"
         return text[: max(columns - 1, 0)]
 
-    def _columns(self) -> int:
-        if self._stream is None:
-            return FALLBACK_COLUMNS
-        try:
-            return os.get_terminal_size(self._stream.fileno()).columns or FALLBACK_COLUMNS
-        except (OSError, ValueError):
-            return FALLBACK_COLUMNS
-
     def _write(self, text: str) -> None:
-        if self._on and self._stream is not None:
+        if self._stream is not None:
             try:
                 self._stream.write(text)
                 self._stream.flush()
             except OSError:
-                self._on = False
+                self._stream = None
+
+
+def columns(stream: TextIO) -> int:
+    """Return how wide the terminal is now; some say 0 when they do not know."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or FALLBACK_COLUMNS
+    except (OSError, ValueError):
+        return FALLBACK_COLUMNS

@@ -66,7 +66,7 @@ def as_text(census: Census, summary: Summary, folder: str) -> str:
     lines += _ranking("slowest files", "ms", [(f"{seconds * 1000:,.0f}", short(path), "") for seconds, path in census.slowest])
     lines += ["", "pool", "----"]
     lines += _pairs(
-        ("tasks", f"{summary.tasks:,}", f"on {summary.slots} slots, {summary.busy:.0%} of their time busy"),
+        ("tasks", f"{summary.tasks:,}", f"on {_slots(summary.slots)}, {summary.busy:.0%} of their time busy", *_chunked(census, summary)),
         ("seconds", f"{summary.seconds:.2f}", "from opening the pool to its end"),
         ("speed-up", f"{summary.speed_up:.2f}x", *_explained(summary)),
     )
@@ -100,6 +100,16 @@ def as_dict(census: Census, summary: Summary, folder: str) -> dict[str, Any]:
             "speed_up": round(summary.speed_up, 3),
         },
     }
+
+
+def _chunked(census: Census, summary: Summary) -> list[str]:
+    """Return a note for those who wonder why there are fewer tasks than files."""
+    files = census.files + len(census.unparsed) + len(census.failed)
+    return [f"(small files travel together, {files / summary.tasks:.1f} to a task)"] if 0 < summary.tasks < files else []
+
+
+def _slots(count: int) -> str:
+    return "1 slot" if count == 1 else f"{count} slots"
 
 
 def _explained(summary: Summary) -> list[str]:

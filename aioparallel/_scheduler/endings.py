@@ -185,6 +185,13 @@ class Endings:
         actions.append(SettleCancelled(task))
         self._tell(task, attempt, CANCELLED, now, actions)
 
+    def amend(self, task: Task[Any], happened: str) -> None:
+        """An answer was counted, and then proved to be "unreadable", or was "withdrawn" by a cancel while it was rebuilt."""
+        before, task._state = task._state, task_after(task._state, happened)
+        self.succeeded -= before == SUCCEEDED
+        self.failed_count += (task._state == FAILED) - (before == FAILED)
+        self.cancelled_count += (task._state == CANCELLED) - (before == CANCELLED)
+
     def _tell_attempt(self, task: Task[Any], attempt: Attempt, now: float, actions: list[Action]) -> None:
         if self._state.watched:
             where: dict[str, Any] = {"host": attempt.slot.host, "slot": attempt.slot.index}

@@ -22,7 +22,7 @@ from .._jobs.task import Attempt, Task
 from .._wire.messages import OK, STATUS
 from ..errors import HostError, PoolClosed
 from ..events import Event, TaskProgressed
-from ..status import CANCELLED, PoolStatus, SlotStatus
+from ..status import PoolStatus, SlotStatus
 from .ledger import Slot
 from .state import State
 from .stimuli import (
@@ -289,11 +289,12 @@ class Engine:
     def _finish(self, task: Task[Any], value: Any, error: Exception | None) -> None:
         """Set a task's future. A task that was asked to be cancelled meanwhile ends cancelled, and in no other way."""
         if task._asked:
-            task._state = CANCELLED
+            self.state.endings.amend(task, "withdrawn")
             self._call(task, _future_cancel, task._message)
         elif error is None:
             self._call(task, _future_set_result, value)
         else:
+            self.state.endings.amend(task, "unreadable")
             if isinstance(error, StopIteration):
                 # A future refuses it (it would end the coroutine that awaits), as a generator does.
                 replaced = RuntimeError("the task raised StopIteration")

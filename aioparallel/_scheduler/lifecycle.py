@@ -19,8 +19,14 @@ TASK: dict[tuple[str, str], str] = {
     (RUNNING, "failed"): FAILED,
     (STOPPING, "cancelled"): CANCELLED,
     (STOPPING, "failed"): FAILED,
+    (SUCCEEDED, "unreadable"): FAILED,
+    (FAILED, "unreadable"): FAILED,
+    (SUCCEEDED, "withdrawn"): CANCELLED,
+    (FAILED, "withdrawn"): CANCELLED,
+    (CANCELLED, "withdrawn"): CANCELLED,
 }
-"""From (state, what happened) to the next state. STOPPING: its cancelling waits for the death of its process tree."""
+"""From (state, what happened) to the next state. STOPPING: its cancelling waits for the death of its process tree.
+"unreadable", "withdrawn": of an answer that was still being rebuilt, before its future was set."""
 
 SLOT: dict[tuple[str, str], str] = {
     (STARTING, "up"): IDLE,

@@ -18,9 +18,9 @@ ARGUMENT_BYTES = 10_000
 
 async def echo(submit: Submit, size: int) -> Sample:
     """Send an array to a slot and get it back, one at a time; the median of a few, in bytes moved both ways."""
-    import numpy
+    import numpy as np
 
-    array = numpy.random.default_rng(1).integers(0, 256, size, dtype=numpy.uint8)
+    array = np.random.default_rng(1).integers(0, 256, size, dtype=np.uint8)
     seconds = []
     for number in range(ECHOES + 1):
         began = time.perf_counter()
@@ -31,7 +31,7 @@ async def echo(submit: Submit, size: int) -> Sample:
         assert answer.flags.writeable
         assert answer[0] == array[0]
         if number == 0:
-            assert numpy.array_equal(answer, array)
+            assert np.array_equal(answer, array)
         del answer
     return {"gb_per_s": 2 * size / quantile(seconds, 0.5) / 1e9}
 

@@ -18,11 +18,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import cancel, dispatch, latency, makespan, map, memory, payload, startup
+from . import cancel, dispatch, latency, makespan, mapping, memory, payload, startup
 from .measure import Measure, Sample, Verdict, judge
 
 ROOT = Path(__file__).resolve().parents[2]
-FAMILIES = (dispatch, latency, payload, startup, makespan, memory, map, cancel)
+FAMILIES = (dispatch, latency, payload, startup, makespan, memory, mapping, cancel)
 MEASURES: dict[str, Measure] = {measure.name: measure for family in FAMILIES for measure in family.MEASURES}
 SAMPLE_SECONDS = 300
 """A sample that takes longer hangs; at a smaller scale a shorter time is enough, but not less than the next figure."""

@@ -132,6 +132,29 @@ def test_table_on_pipes_is_the_table_alone(small: str) -> None:
     assert "\x1b" not in done.stdout
 
 
+@pytest.mark.parametrize("descriptor", [1, 2])
+def test_started_without_stdout_or_stderr(small: str, descriptor: int) -> None:
+    command = ["sh", "-c", f'exec "$0" -c "$1" "$2" {descriptor}>&-', sys.executable, SMALL, small]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("stdlib census") == (descriptor == 2)
+
+
+def test_a_name_that_the_output_cannot_spell(tmp_path: Path) -> None:
+    (tmp_path / "gr\u00fcn.py").write_text("def f(): pass\n")
+    done = subprocess.run(
+        [sys.executable, "-c", SMALL, str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "gr\\xfcn.py:1" in done.stdout
+
+
 def test_a_reader_that_leaves_ends_it_quietly(small: str) -> None:
     process = subprocess.Popen([sys.executable, "-c", SMALL, small], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -119,6 +119,11 @@ def test_a_terminal_that_goes_away_costs_nothing(terminal: Terminal) -> None:
         progress.update(6)
 
 
+def test_no_stderr_no_line() -> None:
+    with Progress("work", 10, None) as progress:
+        progress.update(10)
+
+
 def test_no_terminal_no_line() -> None:
     stream = io.StringIO()
     with Progress("work", 10, stream, Clock()) as progress:

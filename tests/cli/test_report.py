@@ -83,6 +83,11 @@ def test_speed_up_claims_no_cores_that_do_not_exist() -> None:
     assert "2.00x   over one core: all 2 CPUs, which 8 slots share" in as_text(census(), crowded, "/lib")
 
 
+def test_fewer_tasks_than_files_are_explained() -> None:
+    assert "(small files travel together, 3.5 to a task)" in as_text(census(), summary(tasks=2), "/lib")
+    assert "travel together" not in as_text(census(), summary(tasks=7), "/lib")
+
+
 def test_nothing_at_all_still_prints() -> None:
     nothing = summary(slots=0, tasks=0, seconds=0.0, run_seconds=0.0, cpu_seconds=0.0)
     assert as_text(Census(), nothing, "/lib").startswith("stdlib census\n")

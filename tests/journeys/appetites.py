@@ -48,3 +48,12 @@ def grow_in_a_grandchild(size: int) -> int:
 
 def make_bytes(size: int) -> bytes:
     return b"\xa5" * size
+
+
+kept = bytearray()
+
+
+def keep(size: int) -> None:
+    """Hold memory beyond the task's end."""
+    global kept
+    kept = bytearray(b"x") * size

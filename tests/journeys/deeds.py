@@ -245,3 +245,20 @@ def loop_in_c_when_asked(path: str) -> int:
 
 def signal_itself(number: int) -> None:
     signal.raise_signal(number)
+
+
+def flood_stdout(size: int) -> None:
+    while size > 0:
+        size -= os.write(1, b"x" * 65536)
+
+
+def fork_and_double(number: int) -> int:
+    """Twice the number, in the parent; the child returns something else."""
+    return 2 * number if os.fork() else -1
+
+
+def ignore_sigchld_and_loop(path: str) -> int:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    pids = [start_sleeper() for _ in range(5)]
+    write_line(path, " ".join(map(str, pids)))
+    return loop_in_c()

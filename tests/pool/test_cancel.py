@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from aioparallel import Pool, Task
+from aioparallel._scheduler import state
 from aioparallel.events import CancelUnconfirmed, EventsLost
 
 from .gate import FrozenAgent, Gate, gone, pass_gate, stay
@@ -221,13 +222,14 @@ async def test_only_the_pool_settles() -> None:
         assert await task == 1
 
 
-async def test_grace_longer_than_the_bound_of_an_unconfirmed_death(gate: Gate) -> None:
+async def test_the_bound_of_an_unconfirmed_death_begins_after_the_grace(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "CONFIRM_SECONDS", 0.3)
     async with Pool(local=1) as pool:
         task = pool.options(grace=30.0).submit(linger, gate.path)
         await gate.met()
         events = pool.events()
         task.cancel()
-        await asyncio.wait([task], timeout=6)
+        await asyncio.wait([task], timeout=0.6)
         assert not task.done(), "it was given 30 s"
         gate.open()
         await cancelled(task)

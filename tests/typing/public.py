@@ -32,7 +32,7 @@ async def submit_knows_arguments_and_result(pool: Pool) -> None:
     assert_type(await pool.submit(partial(repeat, "a")), str)
     assert_type(await pool.options(timeout=1.0, retries=2).submit(repeat, "a"), str)
     pool.submit(repeat, 1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
-    pool.submit(repeat)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    pool.submit(repeat)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     pool.submit(repeat, "a", many=2)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportCallIssue]
     pool.submit(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 

@@ -1,0 +1,409 @@
+"""Random histories into the scheduler. Whatever users, slots, hosts and time do, within what `_hosts/base` allows them, this holds.
+
+After every step
+    No slot is double-booked: what the scheduler believes to be on a slot is what is there, in that order; no attempt and no task is on
+    two slots; an isolated task's slot ran nothing else; no slot ran more than `max_tasks_per_slot`.
+    No host has more slots than it offers, and none while it is down.
+    Every task that is not settled is in exactly one place: the queue, one slot, or the limbo of a lost host.
+    No task is settled twice; none that was asked to be cancelled is settled otherwise (`Simulation` checks both).
+    No answer is taken but the one that the slot gave which was asked, for the attempt that was asked.
+    No task begins more often than its retries and its losses allow; one with `idempotent=False` begins once.
+    The counts agree: what is unfinished, what waits, what is on each slot.
+    No wake-up is lost: whoever can begin now, began.
+    Being cancelled is pursued: a task that is to die never waits in a slot, and while it runs there a kill is under way; after five
+    seconds it is settled in any case. What is past its deadline waits nowhere.
+In the end
+    When every slot answers, or when the pool is closed, every task is settled, and each has one TaskEnded.
+
+`HISTORIES=20000 pytest tests/scheduler/test_histories.py` looks longer. Under `CI` the histories are the same in every run, so that a red
+run is the change's doing; elsewhere they are new each time, and a failing one is kept (and printed as a program, with its blob).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from aioparallel._hosts.base import Death, Outcome
+from aioparallel._jobs.task import Task
+from aioparallel._scheduler.state import AGAIN_SECONDS, CONFIRM_SECONDS
+from aioparallel._scheduler.stimuli import Answered, CancelAsked, Launch, Missed, SlotDied, SlotUp, Submitted, Wanted
+from aioparallel._wire.messages import BY_DEADLINE, BY_ITSELF, BY_MEMORY, BY_TIMEOUT, OK, OUT_OF_MEMORY, RAISED
+from aioparallel.events import TaskEnded, TaskSubmitted
+from aioparallel.status import QUEUED, RUNNING, STOPPING
+from aioparallel.testing import ScriptedSlot, Simulation
+
+LAYOUTS = [{"a": 1}, {"a": 2}, {"a": 3}, {"a": 1, "b": 2}]
+CALLS: list[dict[str, Any]] = [
+    {},
+    {"retries": 1},
+    {"retries": 3},
+    {"isolate": True},
+    {"isolate": True, "retries": 1},
+    {"deadline": 0.004},
+    {"deadline": 2.0, "retries": 2},
+    {"idempotent": False},
+    {"idempotent": False, "deadline": 0.3},
+    {"grace": 1.0},
+    {"timeout": 1.0, "retries": 1},
+    {"timeout": 1.0, "grace": 0.5, "deadline": 1.5},
+    {"memory": 1000},
+]
+PAUSES = [0.0005, 0.002, 0.005, 0.03, 0.3, 1.1, 6.0, 100.0]
+ENDS = [OK, OK, OK, RAISED, OUT_OF_MEMORY]
+SECONDS = [0.0, 0.0001, 0.001, 0.004, 0.05, 3.0]
+BOGUS = b"nobody asked for this"
+which = st.integers(0, 11)
+
+
+class Sink:
+    """The sink of a chunk, as far as the scheduler sees it."""
+
+    estimate = 0.0005
+
+
+class Histories(RuleBasedStateMachine):
+    """See the module."""
+
+    @initialize(
+        layout=st.sampled_from(LAYOUTS),
+        limit=st.sampled_from([None, None, 1, 2, 3]),
+        watched=st.booleans(),
+        ending=st.sampled_from(["answer", "answer", "close"]),
+        hopeless=st.sampled_from([False, False, True]),
+    )
+    def begin(self, layout: dict[str, int], limit: int | None, watched: bool, ending: str, hopeless: bool) -> None:
+        self.sim = Simulation(layout, max_tasks_per_slot=limit, watched=watched)
+        self.limit = limit
+        self.watched = watched
+        self.ending = ending
+        self.hopeless = hopeless
+        """Whether a host may fail for good."""
+        self.tasks: list[Task[Any]] = []
+        self.asked_at: dict[Task[Any], float] = {}
+        self.delivered: list[tuple[ScriptedSlot, Outcome]] = []
+        self.steps = 0
+
+    # --- users
+
+    @rule(call=st.sampled_from(CALLS), function=st.sampled_from("fgh"), count=st.integers(1, 6), chunk=st.booleans())
+    def submit(self, call: dict[str, Any], function: str, count: int, chunk: bool) -> None:
+        sink = Sink() if chunk and "isolate" not in call else None
+        tasks = [self.sim.task(function, sink=sink, **call) for _ in range(count)]
+        self.tasks += tasks
+        self.sim.feed(Submitted(list(tasks)))
+
+    @rule(number=which, again=st.booleans())
+    def cancel(self, number: int, again: bool) -> None:
+        if unsettled := [task for task in self.tasks if not task.done()]:
+            self._cancel(unsettled[number % len(unsettled)])
+            if again:
+                self._cancel(unsettled[number % len(unsettled)])
+
+    @rule(number=which)
+    def cancel_beside_the_engine(self, number: int) -> None:
+        """The state machine itself does not mind being told twice, or too late."""
+        if asked := [task for task in self.tasks if task._asked]:
+            self.sim.feed(CancelAsked(asked[number % len(asked)]))
+
+    def _cancel(self, task: Task[Any]) -> None:
+        assert task.cancel() is not task.done() or task.cancelled()
+        self.asked_at.setdefault(task, self.sim.clock.now)
+
+    @rule(slots=st.integers(1, 3))
+    def want(self, slots: int) -> None:
+        self.sim.feed(Wanted(slots))
+
+    @precondition(lambda self: self.steps > 20)
+    @rule(really=st.sampled_from([False, False, True]))
+    def close(self, really: bool) -> None:
+        if really:
+            self.sim.close()
+
+    # --- slots
+
+    def _slot(self, number: int) -> ScriptedSlot | None:
+        slots = self.sim.slots()
+        return slots[number % len(slots)] if slots else None
+
+    @rule(number=which, step=st.sampled_from(["up", "take", "begin", "finish", "deliver", "look"]))
+    def step(self, number: int, step: str) -> None:
+        """Let a slot or its agent take one step, if it can."""
+        slot = self._slot(number)
+        if slot is None:
+            return
+        free = slot.pid and slot.running is None
+        if step == "up" and not slot.pid:
+            slot.up()
+        elif step == "take" and free and slot.taken is None and slot.waiting:
+            slot.take()
+        elif step == "begin" and free and (slot.taken or slot.waiting):
+            slot.begin()
+        elif step == "finish" and slot.running is not None:
+            self._finish(slot, OK, 0.001)
+        elif step == "deliver" and slot.written:
+            slot.deliver(1)
+        elif step == "look" and slot.kills:
+            slot.look_at_kill()
+
+    @rule(number=which, status=st.sampled_from(ENDS), seconds=st.sampled_from(SECONDS), count=st.integers(1, 4), keep=st.booleans())
+    def work(self, number: int, status: int, seconds: float, count: int, keep: bool) -> None:
+        """Let a slot end some attempts; their answers arrive at once, in one piece, or later."""
+        slot = self._slot(number)
+        if slot is None:
+            return
+        if not slot.pid:
+            slot.up()
+        for _ in range(count):
+            if slot.running or slot.taken or slot.waiting:
+                if not slot.running:
+                    slot.begin()
+                self._finish(slot, status, seconds)
+        if not keep:
+            slot.deliver()
+
+    def _finish(self, slot: ScriptedSlot, status: int, seconds: float) -> None:
+        assert slot.running is not None
+        outcome = slot.finish(status, seconds=seconds, payload=b"%d" % slot.running.ident)
+        self.delivered = [*self.delivered[-9:], (slot, outcome)]
+
+    @rule(number=which, signal=st.booleans(), why=st.sampled_from([BY_ITSELF, BY_TIMEOUT, BY_DEADLINE, BY_MEMORY]), late=st.booleans())
+    def die(self, number: int, signal: bool, why: int, late: bool) -> None:
+        """Let a slot die; `late`: before it wiped its page of an attempt whose answer it had written."""
+        slot = self._slot(number)
+        if slot is None:
+            return
+        running = slot.running.task if slot.running is not None else None
+        if running is None or (why == BY_TIMEOUT and running._options.timeout is None) or (why == BY_MEMORY and running._options.memory is None):
+            why = BY_ITSELF
+        if running is not None and why == BY_DEADLINE and running._deadline > self.sim.clock.now:
+            why = BY_ITSELF
+        named = slot.written[-1][0].ident if late and running is None and slot.written else None
+        slot.die(None if signal else 3, 11 if signal else None, why=why, named=named)
+
+    @rule(number=which)
+    def retire(self, number: int) -> None:
+        slot = self._slot(number)
+        if slot is not None and slot.retiring:
+            slot.die(exit_code=0)
+
+    # --- what nobody asked for
+
+    @rule(number=which)
+    def answer_again(self, number: int) -> None:
+        if self.delivered:
+            slot, outcome = self.delivered[number % len(self.delivered)]
+            if not any(outcome is written for _, written in slot.written):
+                self.sim.answered(slot.host.name, slot.index, slot.incarnation, [outcome._replace(payload=BOGUS)])
+
+    @rule(number=which, other=which)
+    def answer_from_the_dead(self, number: int, other: int) -> None:
+        slot = self._slot(number)
+        if slot is not None and slot.outstanding:
+            ident = slot.outstanding[0].ident
+            incarnation = slot.incarnation - 1 - other % 2
+            name, index = slot.host.name, slot.index
+            self.sim.answered(name, index, incarnation, [_bogus(ident)])
+            self.sim.missed(name, index, incarnation, ident)
+            self.sim.slot_up(name, index, incarnation, 1)
+            self.sim.feed(SlotDied(name, Death(index, incarnation, 1, None, ident, BY_ITSELF, 0, 0, False, False)))
+
+    @rule(number=which, other=which, behind=st.booleans())
+    def answer_for_another(self, number: int, other: int, behind: bool) -> None:
+        """A slot answers for an attempt that is on another slot, or that waits behind the one whose turn it is."""
+        slot, elsewhere = self._slot(number), self._slot(other)
+        if slot is None or elsewhere is None:
+            return
+        idents = [attempt.ident for attempt in (slot.outstanding[1:] if behind else elsewhere.outstanding)]
+        idents = [ident for ident in idents if not slot.outstanding or ident != slot.outstanding[0].ident]
+        if idents:
+            self.sim.feed(Answered(slot.host.name, slot.index, slot.incarnation, [_bogus(ident) for ident in idents]))
+
+    @rule(number=which)
+    def miss_nothing(self, number: int) -> None:
+        slot = self._slot(number)
+        if slot is not None:
+            self.sim.feed(Missed(slot.host.name, slot.index, slot.incarnation, 12345))
+
+    # --- hosts and time
+
+    @rule(number=which, what=st.sampled_from(["up", "lose", "up", "fail"]))
+    def host(self, number: int, what: str) -> None:
+        names = list(self.sim.hosts)
+        host = self.sim.hosts[names[number % len(names)]]
+        down, closing = self.sim.state.hosts[host.name].down, self.sim.state.closing is not None
+        if what == "up" and not closing:
+            host.come_up()
+        elif what == "lose" and not down:
+            host.lose()
+        elif what == "fail" and self.hopeless and self.steps > 15:
+            host.fail()
+
+    @rule(seconds=st.sampled_from(PAUSES), blocked=st.booleans())
+    def wait(self, seconds: float, blocked: bool) -> None:
+        (self.sim.jump if blocked else self.sim.advance)(seconds)
+
+    @rule(seconds=st.sampled_from(PAUSES))
+    def be_late(self, seconds: float) -> None:
+        """Time passes, and the loop has not come to look at the clock."""
+        self.sim.clock.advance(seconds)
+
+    # --- what holds
+
+    @invariant()
+    def slots_are_as_believed(self) -> None:
+        sim = self.sim
+        believed = sim.state.slots
+        there = {(slot.host.name, slot.index): slot for slot in sim.slots()}
+        assert believed.keys() == there.keys()
+        for key, slot in believed.items():
+            assert slot.incarnation == there[key].incarnation
+            assert list(slot.outstanding) == there[key].outstanding
+            assert abs(slot.load - sum(attempt.estimate for attempt in slot.outstanding)) < 1e-9
+            assert slot.pid == (there[key].pid or None)
+        for name, record in sim.state.hosts.items():
+            count = sum(host == name for host, _ in believed)
+            assert count <= (0 if record.down else record.slots)
+            assert all(0 <= index < record.slots for host, index in believed if host == name)
+
+    @invariant()
+    def every_task_is_in_one_place(self) -> None:
+        state = self.sim.state
+        out = [attempt for slot in state.slots.values() for attempt in slot.outstanding]
+        places = Counter(attempt.task for attempt in out)
+        places.update(task for host in state.hosts.values() for task in host.limbo if not task.done())
+        waiting = Counter(task for queue in (state.queue, state.isolated) for task in queue._tasks if task._state == QUEUED)
+        assert max([*places.values(), *waiting.values()], default=1) == 1
+        for task in self.tasks:
+            if task.done():
+                assert task not in waiting
+                continue
+            assert (task in waiting) == (task._state == QUEUED)
+            assert (task in places) == (task._state in (RUNNING, STOPPING))
+        assert len(state.queue) == sum(not task._options.isolate for task in waiting)
+        assert len(state.isolated) == sum(task._options.isolate for task in waiting)
+        assert state.unfinished() == sum(not task.done() for task in self.tasks)
+
+    @invariant()
+    def no_task_runs_too_often(self) -> None:
+        begun = [attempt for host in self.sim.hosts.values() for attempt in host.begun]
+        for task, count in Counter(attempt.task for attempt in begun).items():
+            allowed = 1 if task._options.idempotent is False else 1 + task._options.retries + task._losses
+            assert count <= allowed
+            assert len(task._attempts) <= 1 + task._options.retries + task._losses
+        by_slot: dict[Any, list[Task[Any]]] = {}
+        for attempt in begun:
+            by_slot.setdefault(id(attempt.slot), []).append(attempt.task)
+        for ran in by_slot.values():
+            assert self.limit is None or len(ran) <= self.limit
+            assert len(ran) == 1 or not any(task._options.isolate for task in ran)
+
+    @invariant()
+    def answers_come_from_who_was_asked(self) -> None:
+        begun = {attempt.ident for host in self.sim.hosts.values() for attempt in host.begun}
+        for task in self.sim.settled:
+            outcome = self.sim.answers.get(task.id)
+            if outcome is not None:
+                assert outcome.payload == b"%d" % outcome.ident and outcome.ident in begun and outcome.ident >> 16 == task.id
+
+    @invariant()
+    def no_wake_up_is_lost(self) -> None:
+        sim = self.sim
+        if sim.state.next_due <= sim.clock.now:
+            return
+        deep = {slot.key for slot in sim.state.slots.values() if slot.outstanding}
+        for action in sim.feed(Submitted([])):
+            # A second look may send a slot more ahead (its share of what waits), and nothing else.
+            assert isinstance(action, Launch) and (action.host, action.index) in deep or type(action).__name__ == "Emit"
+
+    @invariant()
+    def cancelling_is_pursued(self) -> None:
+        sim, now = self.sim, self.sim.clock.now
+        for slot in sim.slots():
+            assert not any(attempt.task._state != RUNNING for attempt in slot.waiting)
+            task = slot.running.task if slot.running is not None else None
+            if task is not None and task._state != RUNNING:
+                killing = any(order.ident == slot.running.ident for order in slot.kills)  # type: ignore[union-attr]
+                assert killing or slot.written or sim.state.next_due <= now + AGAIN_SECONDS
+            if sim.state.next_due > now:
+                assert all(attempt.task._deadline > now for attempt in slot.waiting)
+        if sim.state.next_due > now:
+            assert not any(task._state == QUEUED and task._deadline <= now for task in self.tasks)
+            assert all(task.done() for task, asked in self.asked_at.items() if asked + CONFIRM_SECONDS <= now)
+        self.steps += 1
+
+    # --- the end
+
+    def teardown(self) -> None:
+        if sys.exc_info()[0] is not None or not hasattr(self, "sim"):
+            return
+        sim = self.sim
+        sim.advance(2 * CONFIRM_SECONDS)
+        assert not any(task._state == STOPPING for task in self.tasks)
+        if self.ending == "answer" and sim.state.closing is None:
+            self._let_everything_answer()
+        sim.close()
+        for host in sim.hosts.values():
+            if not sim.state.hosts[host.name].down:
+                host.lose()
+        assert all(task.done() for task in self.tasks)
+        assert not sim.state.unfinished() and not sim.state.slots
+        endings = sim.state.endings
+        assert endings.succeeded + endings.failed_count + endings.cancelled_count == len(self.tasks) == len(sim.settled)
+        assert endings.cancelled_count == sum(task.cancelled() for task in self.tasks)
+        if self.watched:
+            assert sorted(event.task for event in sim.recorder.of(TaskEnded)) == sorted(task.id for task in self.tasks)
+            assert len(sim.recorder.of(TaskSubmitted)) == len(self.tasks)
+
+    def _let_everything_answer(self) -> None:
+        sim = self.sim
+        for _ in range(500):
+            if not sim.state.unfinished():
+                return
+            for host in sim.hosts.values():
+                if sim.state.hosts[host.name].down:
+                    host.come_up()
+            for slot in sim.slots():
+                self._let_answer(slot)
+            sim.advance(0.3)
+        raise AssertionError(f"never settled: {[task for task in self.tasks if not task.done()]}")
+
+    def _let_answer(self, slot: ScriptedSlot) -> None:
+        if not slot.pid:
+            slot.up()
+        while slot.alive and slot.kills:
+            slot.look_at_kill()
+        if slot.alive and slot.running is None and (slot.taken or slot.waiting):
+            slot.begin()
+        if slot.alive and slot.running is not None:
+            self._finish(slot, OK, 0.001)
+        slot.deliver()
+        if slot.alive and slot.retiring:
+            slot.die(exit_code=0)
+
+
+def _bogus(ident: int) -> Outcome:
+    return Outcome(ident, OK, 0.0, 0.0, 0.0, 0, BOGUS, ())
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(
+    max_examples=int(os.environ.get("HISTORIES", "300")),
+    stateful_step_count=60,
+    deadline=None,
+    derandomize="CI" in os.environ,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+def test_the_words_of_the_layouts() -> None:
+    """Every rule's constants are what they are taken for: the pauses straddle each of the scheduler's own."""
+    assert all(later > earlier for earlier, later in pairwise(PAUSES))
+    assert PAUSES[0] < AGAIN_SECONDS <= 0.005 < CONFIRM_SECONDS < PAUSES[-2]
