@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import warnings
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from time import monotonic
@@ -145,7 +144,7 @@ class Pool(Submitter):
         self._serial = local == "serial"
         self._slots = 1 if local == "serial" else usable_cpus() if local is None else cast(int, local)
         self._name = name or "pool"
-        self._seed = random.SystemRandom().getrandbits(64) if seed is None else seed
+        self._seed = int.from_bytes(os.urandom(8), "little") if seed is None else seed
         self._preload = tuple(preload)
         self._max_tasks_per_slot = max_tasks_per_slot
         self._python = python
@@ -169,18 +168,20 @@ class Pool(Submitter):
         return self
 
     async def _open(self) -> None:
-        from ._scheduler.engine import Engine  # here, so that importing aioparallel in a slot or a script stays cheap
-
         if not self._serial:
             self._check_descriptors()
         self._phase = "opening"
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
-        self._engine = Engine(max_tasks_per_slot=self._max_tasks_per_slot, publish=self._publish)
+        host = self._make_host()
         try:
-            await self._engine.start([self._make_host()])
+            await host.start()
+            from ._scheduler.engine import Engine  # while the agent starts, on another core
+
+            self._engine = Engine([host], max_tasks_per_slot=self._max_tasks_per_slot, publish=self._publish)
         except BaseException:
             self._phase = "closed"
+            host.abandon()
             raise
         self._opened_at = self._loop.time()
         self._phase = "open"
@@ -189,10 +190,10 @@ class Pool(Submitter):
         if self._serial:
             from ._hosts.serial import SerialHost
 
-            return SerialHost(self._engine, seed=self._seed)
+            return SerialHost(seed=self._seed)
         from ._hosts.local import LocalHost
 
-        return LocalHost(self._slots, self._engine, seed=self._seed, preload=self._preload, python=self._python)
+        return LocalHost(self._slots, seed=self._seed, preload=self._preload, python=self._python)
 
     def _check_descriptors(self) -> None:
         soft, hard = descriptor_limit()

@@ -32,7 +32,7 @@ OUT_OF_MEMORY = "out of memory"
 LOST = "lost"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class AttemptRecord:
     """One execution of a task on one slot."""
 
@@ -57,7 +57,7 @@ class AttemptRecord:
     """False: the kill was not confirmed when the task was settled."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class SlotStatus:
     """One slot at the moment of asking."""
 
@@ -72,7 +72,7 @@ class SlotStatus:
     tasks_done: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class PoolStatus:
     """A pool at the moment of asking."""
 

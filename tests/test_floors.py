@@ -79,8 +79,8 @@ def test_is_not_too_long(path: Path):
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_opens_with_a_promise(path: Path):
     text = path.read_text()
-    if path.name == "__init__.py" and path.parent != PACKAGE:
-        assert text == "" or path.parent.name == "policies"
+    if path.name == "__init__.py" and path.parent.name.startswith("_"):  # rooms; the public packages are no rooms to walk through
+        assert text == ""
     else:
         assert ast.get_docstring(ast.parse(text))
 

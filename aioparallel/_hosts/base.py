@@ -89,6 +89,10 @@ class Host(ABC):
         """Bring the agent up, or begin to. Raises HostError where that is impossible. If cancelled: leaves nothing behind."""
 
     @abstractmethod
+    def attach(self, reports: Reports) -> None:
+        """Report to `reports` from now on; what happened since `start` is not lost."""
+
+    @abstractmethod
     def spawn(self, index: int, incarnation: int) -> None:
         """Begin a slot. It may be sent attempts at once."""
 

@@ -15,15 +15,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections import deque
 from collections.abc import Sequence
-from importlib.util import MAGIC_NUMBER
 from typing import Any
 
 from .._jobs.task import Attempt
@@ -44,7 +41,7 @@ from .._wire.messages import (
     pack,
     unpack,
 )
-from .._worker.machine import thread_environment, usable_cpus
+from .._worker.machine import temporary_folder, thread_environment, usable_cpus
 from ..errors import HostError
 from .base import Death, Host, Reports
 from .slot_link import SlotLink
@@ -61,20 +58,20 @@ _BOOT = "import sys;P=type(sys)('aioparallel');P.__path__=[{folder!r}];sys.modul
 class LocalHost(Host):
     """Slots on this machine."""
 
-    def __init__(self, slots: int, reports: Reports, *, name: str = "local", seed: int, preload: tuple[str, ...], python: str | None) -> None:
+    def __init__(self, slots: int, *, name: str = "local", seed: int, preload: tuple[str, ...], python: str | None) -> None:
         self.name = name
         self.slots = slots
-        self._reports = reports
+        self._reports: Reports | None = None
         self._seed = seed
         self._preload = preload
         self._python = python
-        self._nonce = secrets.token_hex(8)
+        self._nonce = os.urandom(8).hex()
         self._generation = 0
         self._links: dict[int, SlotLink] = {}
         self._agent: socket.socket | None = None
         self._agent_pid = 0
         self._pending: deque[tuple[bytes, tuple[int, ...]]] = deque()
-        self._scratch = os.path.join(tempfile.gettempdir(), f"aioparallel-{self._nonce}")
+        self._scratch = os.path.join(temporary_folder(), f"aioparallel-{self._nonce}")
 
     # --- up and down
 
@@ -90,7 +87,8 @@ class LocalHost(Host):
             ours.setblocking(False)
             self._agent = ours
             self._reader = FrameReader()
-            self._loop.add_reader(ours.fileno(), self._on_readable)
+            if self._reports is not None:
+                self._loop.add_reader(ours.fileno(), self._on_readable)
             self._tell(HELLO, 0, self._hello(python))
             try:
                 await self._launch_agent(python, theirs)
@@ -98,7 +96,15 @@ class LocalHost(Host):
                 self.abandon()
                 raise
 
+    def attach(self, reports: Reports) -> None:
+        """See `Host.attach`."""
+        self._reports = reports
+        if self._agent is not None:
+            self._loop.add_reader(self._agent.fileno(), self._on_readable)
+
     def _hello(self, python: str) -> dict[str, Any]:
+        from _frozen_importlib_external import MAGIC_NUMBER  # what importlib.util shows, without importing that
+
         versions = {"protocol": PROTOCOL, "implementation": sys.implementation.name, "magic": MAGIC_NUMBER, "byteorder": sys.byteorder}
         return {
             "versions": versions,

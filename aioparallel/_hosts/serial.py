@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import tempfile
 import threading
 import time
 import warnings
@@ -21,6 +20,7 @@ from typing import Any
 from .._jobs.task import Attempt
 from .._wire.messages import CALL, CHUNK, EXTRAS, LENGTH, OUT_OF_MEMORY, RAISED, RUN_HEAD
 from .._worker import context
+from .._worker.machine import temporary_folder
 from .._worker.chunk import perform_chunk
 from .._worker.run import Call, begin, perform
 from .._worker.store import Store
@@ -33,8 +33,7 @@ class SerialHost(Host):
     name = "serial"
     slots = 1
 
-    def __init__(self, reports: Reports, *, seed: int) -> None:
-        self._reports = reports
+    def __init__(self, *, seed: int) -> None:
         self._seed = seed
         self._attempts: deque[Attempt] = deque()
         self._store = Store()
@@ -48,7 +47,11 @@ class SerialHost(Host):
             'Pool(local="serial") runs tasks in this process: crashes, exits and endless loops are not contained', RuntimeWarning, stacklevel=2
         )
         self._loop = asyncio.get_running_loop()
-        self._loop.call_soon(self._reports.host_up, self.name)
+
+    def attach(self, reports: Reports) -> None:
+        """See `Host.attach`."""
+        self._reports = reports
+        self._loop.call_soon(reports.host_up, self.name)
 
     def spawn(self, index: int, incarnation: int) -> None:
         """See `Host.spawn`."""
@@ -95,7 +98,7 @@ class SerialHost(Host):
         attempt = self._attempts.popleft()
         call = self._open(attempt)
         before = context.surrounding
-        scratch = os.path.join(tempfile.gettempdir(), f"aioparallel-serial-{os.getpid()}")
+        scratch = os.path.join(temporary_folder(), f"aioparallel-serial-{os.getpid()}")
         context.surrounding = context.Surrounding(self.name, self._seed, scratch, self._progressed, in_slot=False)
         begin(call, attempt.task.name)
         began, cpu = time.monotonic(), time.process_time()

@@ -34,6 +34,11 @@ class Endings:
         self.retried = 0
         self.run_seconds = 0.0
 
+    @property
+    def settled(self) -> int:
+        """How many tasks ended."""
+        return self.succeeded + self.failed_count + self.cancelled_count
+
     def ended(self, attempt: Attempt, outcome: Outcome, now: float, settled: list[Any], actions: list[Action]) -> None:
         """An attempt gave its answer; `settled` takes the tasks that it settles."""
         task = attempt.task
@@ -76,7 +81,7 @@ class Endings:
             else:
                 others.append(attempt)
         slot.outstanding.clear()
-        if blamed is None and others and others[0].task._state != STOPPING:
+        if blamed is None and others and others[0].task._state == RUNNING:
             self._innocent(others[0], now, actions)
         self._state.requeue([attempt for attempt in others if attempt.task._state not in SETTLED], "recalled", now, actions)
         if blamed is not None:

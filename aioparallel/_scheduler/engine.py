@@ -67,14 +67,15 @@ _clock = time.monotonic
 class Engine:
     """Performs actions; owns every asyncio task of a pool. One per open pool."""
 
-    def __init__(self, *, max_tasks_per_slot: int | None, publish: Callable[[Event], None]) -> None:
+    def __init__(self, hosts: list[Host], *, max_tasks_per_slot: int | None, publish: Callable[[Event], None]) -> None:
         self.loop = asyncio.get_running_loop()
         self.epoch = time.time() - _clock()
-        self.hosts: dict[str, Host] = {}
+        self.hosts = {host.name: host for host in hosts}
+        slots = {host.name: host.slots for host in hosts}
+        self.state = State(slots, max_tasks_per_slot=max_tasks_per_slot, epoch=self.epoch)
         self.notes: list[str] = []
         self.ended: Future[None] = self.loop.create_future()
         """Done when every process of the pool is dead."""
-        self._max_tasks_per_slot = max_tasks_per_slot
         self._publish = publish
         self._inbox: deque[Any] = deque()
         self._feeding = False
@@ -85,7 +86,6 @@ class Engine:
         self._lost_hosts: asyncio.Queue[str] = asyncio.Queue()
         self._restarts = 0
         self._up: set[str] = set()
-        self._main: asyncio.Task[None] | None = None
         self._helpers: set[asyncio.Task[None]] = set()
         self._perform: dict[type, Callable[[Any], None]] = {
             Launch: self._launch,
@@ -99,16 +99,10 @@ class Engine:
             CloseHost: lambda action: self._close_host(action.host),
             Emit: lambda action: self._publish(action.event),
         }
-
-    async def start(self, hosts: list[Host]) -> None:
-        """Bring the hosts up. Raises HostError. If cancelled: nothing is left."""
-        self.hosts = {host.name: host for host in hosts}
-        slots = {host.name: host.slots for host in hosts}
-        self.state = State(slots, max_tasks_per_slot=self._max_tasks_per_slot, epoch=self.epoch)
-        for host in hosts:
-            await host.start()
         self._main = self.loop.create_task(self._restart_lost_hosts(), name="aioparallel engine")
         self._main.add_done_callback(self._main_ended)
+        for host in hosts:
+            host.attach(self)
 
     # --- in
 
@@ -390,8 +384,7 @@ class Engine:
                 await asyncio.shield(self.ended)
             except asyncio.CancelledError as error:
                 cancelled = error
-        if self._main is not None:
-            self._main.cancel()
+        self._main.cancel()
         if self._timer is not None:
             self._timer.cancel()
         if cancelled is not None:

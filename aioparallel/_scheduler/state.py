@@ -14,9 +14,11 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 from typing import Any
+from weakref import ref
 
 from .._hosts.base import Outcome
-from .._jobs.task import Attempt, Task
+from .._jobs.task import Attempt, Place, Task
+from .._wire.messages import ASKED
 from ..errors import HostError, PoolClosed, TaskTimeout
 from ..events import CancelUnconfirmed, HostDown as HostDownEvent, HostUp as HostUpEvent, SlotEnded, SlotStarted, TaskSubmitted
 from ..status import IDLE, QUEUED, RUNNING, STOPPING
@@ -89,6 +91,9 @@ class State:
         self.max_tasks_per_slot = max_tasks_per_slot
         self.epoch = epoch
         self.closing: str | None = None
+        self.submitted = 0
+        self.wanted = 0
+        """So many slots somebody wished to see up."""
         self.watched = False
         """Whether somebody subscribes to events: else none is built."""
         self.endings = Endings(self)
@@ -132,32 +137,35 @@ class State:
         return self.isolated if task._options.isolate else self.queue
 
     def unfinished(self) -> int:
-        """Return how many tasks wait or are out."""
-        out = sum(len(slot.outstanding) for slot in self.slots.values())
-        return len(self.queue) + len(self.isolated) + out + sum(len(host.limbo) for host in self.hosts.values())
+        """Return how many tasks are not settled."""
+        return self.submitted - self.endings.settled
 
     # --- tasks
 
     def _submitted(self, stimulus: Submitted, now: float, actions: list[Action]) -> None:
         push = self.queue.push
+        self.submitted += len(stimulus.tasks)
         for task in stimulus.tasks:
             if task._options.isolate:
                 self.isolated.push(task)
             else:
                 push(task)
             if task._deadline != NEVER:
-                self.at(task._deadline, "deadline", task)
+                self.at(task._deadline, "deadline", ref(task))  # which must not keep a settled task's result until then
             if self.watched:
                 actions.append(Emit(TaskSubmitted(at=now + self.epoch, task=task._id, name=task.name)))
+        if self.closing is not None:
+            self._refuse_waiting(now, actions)
         assign(self, now, actions)
 
     def _wanted(self, stimulus: Wanted, now: float, actions: list[Action]) -> None:
-        begin_wanted(self, stimulus.slots, now, actions)
+        self.wanted = max(self.wanted, stimulus.slots)
+        begin_wanted(self, self.wanted, now, actions)
 
     def _cancel_asked(self, stimulus: CancelAsked, now: float, actions: list[Action]) -> None:
         task = stimulus.task
-        if task._state in SETTLED:
-            return  # its result is being rebuilt in a thread; the engine cancels it then
+        if task._state == STOPPING or task._state in SETTLED:
+            return  # settled: its result is being rebuilt in a thread; the engine cancels it then
         if task._state == QUEUED:
             self.endings.cancelled(task, None, now, actions)
             self.queue_of(task).leave()
@@ -165,7 +173,7 @@ class State:
         task._state = task_after(task._state, "stopping")
         attempt = task._attempts[-1]
         self.at(now + task._options.grace + CONFIRM_SECONDS, "unconfirmed", attempt)
-        actions.append(Recall(attempt.slot.host, attempt.slot.index))
+        self._recall(attempt.slot, actions)
 
     def requeue(self, attempts: list[Attempt], happened: str, now: float, actions: list[Action]) -> None:
         """Put back, in order, tasks whose attempts did not begin (or were lost); settle those that may not wait any more."""
@@ -213,7 +221,7 @@ class State:
         slot = self._slot(stimulus.host, stimulus.index, stimulus.incarnation)
         if slot is None:
             return
-        outstanding = slot.outstanding
+        outstanding, done = slot.outstanding, slot.done
         ended = self.endings.ended
         settled: list[tuple[Task[Any], Attempt, Outcome]] = []
         actions.append(Settle(settled))
@@ -223,11 +231,17 @@ class State:
             attempt = outstanding.popleft()
             slot.load -= attempt.estimate
             slot.done += 1
+            if slot.killing == attempt.ident and outcome[1] & ASKED:
+                slot.killing = 0  # it ended within its grace; the agent says so only when that is over
             ended(attempt, outcome, now, settled, actions)
+        if slot.done == done:
+            return
         slot.heard = now
         slot.stuck = False
         if not outstanding:
             self._emptied(slot, actions)
+        elif outstanding[0].task._state != RUNNING:
+            self._kill_if_asked(slot, actions)  # it could not be called back: it had begun behind those that answered now
         assign(self, now, actions)
 
     def _emptied(self, slot: Slot, actions: list[Action]) -> None:
@@ -246,6 +260,11 @@ class State:
         slot.state = slot_after(slot.state, "retired")
         actions.append(Retire(slot.host, slot.index))
 
+    def _recall(self, place: Place, actions: list[Action]) -> None:
+        """Call back what a slot has not begun. Until that is done it gets no more, or the wrong ones would be taken for called back."""
+        self.slots[place.host, place.index].stuck = True
+        actions.append(Recall(place.host, place.index))
+
     def _recalled(self, stimulus: Recalled, now: float, actions: list[Action]) -> None:
         slot = self.slots.get((stimulus.host, stimulus.index))
         if slot is None:
@@ -258,12 +277,13 @@ class State:
         if slot.outstanding:
             self._kill_if_asked(slot, actions)
         elif back:
+            slot.exclusive = slot.exclusive and slot.launched > 0
             self._emptied(slot, actions)
         assign(self, now, actions)
 
     def _kill_if_asked(self, slot: Slot, actions: list[Action]) -> None:
         attempt = slot.outstanding[0]
-        if attempt.task._state == STOPPING and slot.killing != attempt.ident:
+        if attempt.task._state != RUNNING and slot.killing != attempt.ident:
             slot.killing = attempt.ident
             grace = 0.0 if self.closing is not None else attempt.task._options.grace
             actions.append(Kill(slot.host, slot.index, attempt.ident, grace))
@@ -276,6 +296,10 @@ class State:
             # Its answer is on the way, or it took its permit and has not begun: then the kill came too early.
             self.at(now + AGAIN_SECONDS, "again", (slot, stimulus.ident))
             return
+        self._kill_ended(slot, now, actions)
+
+    def _kill_ended(self, slot: Slot, now: float, actions: list[Action]) -> None:
+        """A kill hit nothing: repeat it, or let the slot serve again."""
         slot.killing = 0
         if slot.outstanding:
             self._kill_if_asked(slot, actions)
@@ -322,6 +346,7 @@ class State:
         host.limbo.clear()
         if self.watched:
             actions.append(Emit(HostUpEvent(at=now + self.epoch, host=host.name)))
+        begin_wanted(self, self.wanted, now, actions)
         assign(self, now, actions)
 
     def _host_down(self, stimulus: HostDown, now: float, actions: list[Action]) -> None:
@@ -338,6 +363,7 @@ class State:
                 self.endings.lost(attempt, stimulus.reason, now, actions)
         if self.closing is not None:
             self._end_all(now, actions)
+        assign(self, now, actions)
 
     def _host_failed(self, stimulus: HostFailed, now: float, actions: list[Action]) -> None:
         host = self.hosts[stimulus.host]
@@ -358,9 +384,12 @@ class State:
         if self.closing is not None:
             return
         self.closing = stimulus.reason
+        self._refuse_waiting(now, actions)
+        actions += [CloseHost(name) for name in self.hosts]
+
+    def _refuse_waiting(self, now: float, actions: list[Action]) -> None:
         for task in self.queue.take_all() + self.isolated.take_all():
             self.endings.failed(task, PoolClosed(self.closing), None, now, actions)
-        actions += [CloseHost(name) for name in self.hosts]
 
     def _end_all(self, now: float, actions: list[Action]) -> None:
         for host in self.hosts.values():
@@ -375,16 +404,17 @@ class State:
         while self._timers and self._timers[0][0] <= now:
             _, _, kind, what = heappop(self._timers)
             if kind == "deadline":
-                self._deadline_passed(what, now, actions)
+                task = what()
+                if task is not None:
+                    self._deadline_passed(task, now, actions)
             elif kind == "unconfirmed":
                 self._unconfirmed(what, now, actions)
             elif kind == "again":
                 slot, ident = what
                 if self.slots.get(slot.key) is slot and slot.killing == ident:
-                    slot.killing = 0
-                    if slot.outstanding:
-                        self._kill_if_asked(slot, actions)
+                    self._kill_ended(slot, now, actions)
             elif kind == "spawn":
+                begin_wanted(self, self.wanted, now, actions)
                 assign(self, now, actions)
         if now >= self.silence_due:
             self._look_for_silence(now, actions)
@@ -395,8 +425,7 @@ class State:
             self.queue_of(task).leave()
         elif task._state == RUNNING:
             # If it has begun, its agent keeps the deadline. If it waits in its slot, this takes it back.
-            attempt = task._attempts[-1]
-            actions.append(Recall(attempt.slot.host, attempt.slot.index))
+            self._recall(task._attempts[-1].slot, actions)
 
     def _unconfirmed(self, attempt: Attempt, now: float, actions: list[Action]) -> None:
         task = attempt.task
@@ -415,7 +444,6 @@ class State:
                 continue
             due = slot.heard + SILENCE_SECONDS
             if due <= now:
-                slot.stuck = True
-                actions.append(Recall(slot.host, slot.index))
+                self._recall(slot, actions)
             elif due < self.silence_due:
                 self.silence_due = due

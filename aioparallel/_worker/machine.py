@@ -130,3 +130,11 @@ def descriptor_limit() -> tuple[int, int]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     endless = resource.RLIM_INFINITY
     return (sys.maxsize if soft == endless else soft), (sys.maxsize if hard == endless else hard)
+
+
+def temporary_folder() -> str:
+    """Return the folder for temporary files, as `tempfile.gettempdir` finds it (whose import costs as much as all of ours)."""
+    for name in (*map(os.environ.get, ("TMPDIR", "TEMP", "TMP")), "/tmp", "/var/tmp", "/usr/tmp"):  # noqa: S108 - only looked for
+        if name and os.path.isdir(name) and os.access(name, os.W_OK | os.X_OK):
+            return os.path.abspath(name)
+    return os.getcwd()
