@@ -5,7 +5,7 @@ No record holds arguments, results or environment values. Times (`at`) are secon
 
 from __future__ import annotations
 
-from typing import Any, dataclass_transform
+from typing import Any, ClassVar, dataclass_transform
 
 __all__ = [
     "AttemptEnded",
@@ -24,15 +24,14 @@ __all__ = [
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
-class Event:
-    """The root of all events: a frozen record of named fields.
+class Record:
+    """A frozen record of named fields.
 
     Not a dataclass, though it looks like one to type checkers: a dozen of those would take a tenth of the time that a pool takes to
     start, and most pools have no subscriber.
     """
 
-    at: float
-    _fields: tuple[str, ...] = ("at",)
+    _fields: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         cls._fields = (*cls._fields, *cls.__annotations__)
@@ -53,6 +52,12 @@ class Event:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={self.__dict__[name]!r}' for name in self._fields)})"
+
+
+class Event(Record):
+    """The root of all events."""
+
+    at: float
 
 
 class EventsLost(Event):

@@ -61,7 +61,7 @@ class LocalHost(Host):
     def __init__(self, slots: int, *, name: str = "local", seed: int, preload: tuple[str, ...], python: str | None) -> None:
         self.name = name
         self.slots = slots
-        self._reports: Reports | None = None
+        self._attached = False
         self._seed = seed
         self._preload = preload
         self._python = python
@@ -87,7 +87,7 @@ class LocalHost(Host):
             ours.setblocking(False)
             self._agent = ours
             self._reader = FrameReader()
-            if self._reports is not None:
+            if self._attached:
                 self._loop.add_reader(ours.fileno(), self._on_readable)
             self._tell(HELLO, 0, self._hello(python))
             try:
@@ -99,6 +99,7 @@ class LocalHost(Host):
     def attach(self, reports: Reports) -> None:
         """See `Host.attach`."""
         self._reports = reports
+        self._attached = True
         if self._agent is not None:
             self._loop.add_reader(self._agent.fileno(), self._on_readable)
 

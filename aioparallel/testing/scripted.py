@@ -164,6 +164,10 @@ class ScriptedHost(Host):
         if self.broken is not None:
             raise HostError(self.name, self.broken)
 
+    def attach(self, reports: Reports) -> None:
+        """See `Host`."""
+        self.reports = reports
+
     def spawn(self, index: int, incarnation: int) -> None:
         """See `Host`."""
         assert index not in self.live, "a slot was begun in the place of a living one"
