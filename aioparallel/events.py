@@ -5,7 +5,7 @@ No record holds arguments, results or environment values. Times (`at`) are secon
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, dataclass_transform
+from .status import Record
 
 __all__ = [
     "AttemptEnded",
@@ -21,37 +21,6 @@ __all__ = [
     "TaskProgressed",
     "TaskSubmitted",
 ]
-
-
-@dataclass_transform(kw_only_default=True, frozen_default=True)
-class Record:
-    """A frozen record of named fields.
-
-    Not a dataclass, though it looks like one to type checkers: a dozen of those would take a tenth of the time that a pool takes to
-    start, and most pools have no subscriber.
-    """
-
-    _fields: ClassVar[tuple[str, ...]] = ()
-
-    def __init_subclass__(cls) -> None:
-        cls._fields = (*cls._fields, *cls.__annotations__)
-
-    def __init__(self, **values: Any) -> None:
-        if tuple(values) != self._fields and set(values) != set(self._fields):
-            raise TypeError(f"{type(self).__name__} takes {', '.join(self._fields)}, not {', '.join(values)}")
-        self.__dict__.update(values)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"events are frozen: {name!r} cannot be set")
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.__dict__ == other.__dict__
-
-    def __hash__(self) -> int:
-        return hash((type(self), *self.__dict__.values()))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={self.__dict__[name]!r}' for name in self._fields)})"
 
 
 class Event(Record):

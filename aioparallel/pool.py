@@ -205,6 +205,8 @@ class Pool(Submitter):
             )
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if os.getpid() != self._pid:
+            return  # a forked child left the block: the pool is its parent's
         if self._phase != "open":
             await self.aclose()
             return
@@ -245,7 +247,9 @@ class Pool(Submitter):
 
     async def _idle(self) -> None:
         engine = self._engine
-        await engine.wait_until(lambda: engine.idle)
+        while not engine.idle:
+            await engine.wait_until(lambda: engine.idle)
+            await asyncio.sleep(0)  # what the last task's end woke may submit more
 
     async def _end(self, reason: str) -> None:
         if self._phase == "closed":
@@ -265,12 +269,13 @@ class Pool(Submitter):
 
         Raises HostError when that will never be, TimeoutError after `timeout` seconds. If cancelled: the pool stays as it is.
         """
+        if slots is not None and (type(slots) is not int or slots < 1):
+            raise ValueError(f"slots={slots!r}: give a number of slots (1 or more), or None")
+        if (wanted := slots or 0) > self._slots:
+            raise ValueError(f"slots={slots}: this pool has {self._slots} at the most; ask for more with local=")
         if self._phase == "new":
             await self._open()
         self._check_here()
-        wanted = slots or 0
-        if wanted > self._slots:
-            raise ValueError(f"ready(slots={slots}): this pool has {self._slots} at the most; ask for more with local=")
         engine = self._engine
         engine.want(wanted)
         async with asyncio.timeout(timeout):

@@ -115,7 +115,8 @@ def _files() -> frozenset[str]:
 def _describe(process: psutil.Process) -> str:
     try:
         with process.oneshot():
-            command = " ".join(process.cmdline())[:120] or process.name()
-            return f"{process.pid} (child of {process.ppid()}, {process.status()}): {command}"
+            what = f"{process.pid} (child of {process.ppid()}, {process.status()}): {process.name()}"
+            # A zombie has no command line any more; that it is one is the news: nobody has waited for it.
+            return what if process.status() == psutil.STATUS_ZOMBIE else f"{what}: {' '.join(process.cmdline())[:120]}"
     except psutil.Error:
         return f"{process.pid} (gone by now)"

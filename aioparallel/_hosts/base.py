@@ -119,6 +119,9 @@ class Host(ABC):
     def close(self) -> None:
         """Kill everything. `host_down` follows when all of it is dead."""
 
+    def kill_agent(self) -> None:  # noqa: B027 - not every host has one
+        """Kill the agent itself: the last resort for one that does not answer."""
+
     @abstractmethod
     def abandon(self) -> None:
         """Let go of everything at once, without a loop: the agent sees its link end and kills everything."""

@@ -22,6 +22,7 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakSet
 
 from .._jobs.task import Attempt
 from .._wire.frames import FrameReader, encode
@@ -72,6 +73,8 @@ class LocalHost(Host):
         self._agent_pid = 0
         self._pending: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._scratch = os.path.join(temporary_folder(), f"aioparallel-{self._nonce}")
+        self._inert = False
+        _hosts.add(self)
 
     # --- up and down
 
@@ -139,6 +142,20 @@ class LocalHost(Host):
     def close(self) -> None:
         """Kill everything; `host_down` follows."""
         self._tell(CLOSE, 0)
+        if self._inert:
+            self._loop.call_soon(self._reports.host_down, self.name, "this is a forked child's copy", {})
+
+    def forked(self) -> None:
+        """Become inert: this is a forked child's copy. Its loop's selector is the parent's too, so nothing is unregistered."""
+        self._inert = True
+        for link in self._links.values():
+            link.forked()
+        self._links.clear()
+        self._pending.clear()
+        self._agent_pid = 0
+        if self._agent is not None:
+            os.close(self._agent.detach())
+            self._agent = None
 
     def abandon(self) -> None:
         """Close our ends: the agent sees that and kills everything."""
@@ -211,7 +228,8 @@ class LocalHost(Host):
             self._flush()
 
     def _flush(self) -> None:
-        assert self._agent is not None
+        if self._agent is None:
+            return
         while self._pending:
             data, fds = self._pending[0]
             try:
@@ -229,7 +247,8 @@ class LocalHost(Host):
         self._loop.remove_writer(self._agent.fileno())
 
     def _on_readable(self) -> None:
-        assert self._agent is not None
+        if self._agent is None:
+            return
         try:
             data = self._agent.recv(65536)
         except (BlockingIOError, InterruptedError):
@@ -284,5 +303,15 @@ def _interpreter_flags() -> list[str]:
     """Return the command line flags (-W, -X, -O ...) that make another interpreter behave as this one."""
     return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined,no-any-return] # as multiprocessing does
 
+
+_hosts: WeakSet[LocalHost] = WeakSet()
+
+
+def _in_forked_child() -> None:
+    for host in _hosts:
+        host.forked()
+
+
+os.register_at_fork(after_in_child=_in_forked_child)
 
 __all__ = ["LocalHost"]

@@ -109,6 +109,14 @@ class SlotLink:
         os.close(self._taker)
         os.close(self._permits)
 
+    def forked(self) -> None:
+        """Close the descriptors of a forked child's copy, and touch nothing else: the selector is shared with the parent."""
+        self._reading = self._writing = False
+        self._pending.clear()
+        for fd in (self._socket.detach(), self._taker, self._permits):
+            if fd >= 0:
+                os.close(fd)
+
     # --- out
 
     def launch(self, attempts: Sequence[Attempt]) -> None:
@@ -219,7 +227,7 @@ class SlotLink:
                     return
             else:
                 self._pending.popleft()
-        if not self._pending:
+        if not self._pending and self._writing:
             self._writing = False
             self._loop.remove_writer(self._socket.fileno())
 

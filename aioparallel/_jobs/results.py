@@ -45,6 +45,8 @@ class Results(Generic[T]):
         return self._collect().__await__()
 
     async def _collect(self) -> list[T]:
+        if self._used_as == "await":
+            raise UsageError("this map was awaited before: keep the list, or make a second map")
         self._begin("await", ordered=self._ordered)
         assert self._stream is not None
         stream, found = self._stream, []
@@ -52,7 +54,7 @@ class Results(Generic[T]):
             while True:
                 while (unit := stream.ready()) is not None:
                     found += self._values(unit)
-                    stream.fill()
+                    stream.gave(unit)
                 if self._raises and (early := stream.first_error()) is not None:
                     raise item_error(self._name, *early)
                 if stream.finished:
@@ -76,6 +78,8 @@ class Results(Generic[T]):
     # --- the stream
 
     def __aiter__(self) -> Self:
+        if self._ended:
+            raise UsageError("this map has ended: make a second one to go through the items again")
         self._begin("async for", ordered=self._ordered)
         return self
 
@@ -92,6 +96,8 @@ class Results(Generic[T]):
             unit = await self._next_unit()
         position = self._position
         self._position = position + 1
+        if self._position == len(unit.values) and self._stream is not None:
+            self._stream.gave(unit)
         value = unit.values[position]
         if type(value) is Failure:
             if self._raises:
@@ -109,7 +115,6 @@ class Results(Generic[T]):
             unit = stream.ready()
             if unit is not None:
                 self._unit, self._position = unit, 0
-                stream.fill()
                 return unit
             if stream.finished:
                 error = stream.source_error
@@ -139,12 +144,11 @@ class Results(Generic[T]):
 
     async def aclose(self) -> None:
         """Kill what is under way and wait until it is dead. If cancelled: waits to the end, seconds at the most, then raises."""
-        if self._ended or self._stream is None:
-            self._ended = True
-            return
-        self._ended = True
+        first, self._ended = not self._ended, True
         stream = self._stream
-        tasks = stream.stop()
+        if stream is None:
+            return
+        tasks = stream.stop()  # a second caller waits as the first does
         self._alarm.ring()
         cancelled = None
         while pending := [task for task in tasks if not task.done()]:
@@ -152,7 +156,8 @@ class Results(Generic[T]):
                 await asyncio.wait(pending)
             except asyncio.CancelledError as error:
                 cancelled = error
-        await stream.close_source()
+        if first:
+            await stream.close_source()
         if cancelled is not None:
             raise cancelled
 
@@ -193,6 +198,8 @@ class _Alarm:
 
     async def wait(self) -> None:
         """Wait for a ring."""
+        if self._waiter is not None and not self._waiter.done():
+            raise UsageError("somebody else waits for this map's next result: give each consumer a map, or a queue between them")
         if not self._rung:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter

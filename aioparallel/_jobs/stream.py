@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from .._worker.chunk import pack_items
+from ..errors import PoolClosed
 from .task import Task
 from .unit import ChunkSink, Failure, Unit
 
@@ -150,8 +151,11 @@ class Stream:
                     self._room.clear()
                     send()
                     await self._room.wait()
-        except Exception as error:  # noqa: BLE001 - the source is the user's; it is raised where its items end
-            self._source_error = error
+        except BaseException as error:
+            if not self.stopped:
+                self._source_error = error  # it is raised where the source's items end
+            if not isinstance(error, Exception):
+                raise
         finally:
             send()
             self._exhausted = True
@@ -184,6 +188,7 @@ class Stream:
             path = plan.number, unit.first, None if items is unit.items else where
             task = plan.launch_chunk((payload, buffers), sink, path)
         except Exception as error:  # noqa: BLE001 - the pool is closed, or the function cannot be pickled
+            self._unsent(error)
             unit.fail_missing(error)
             return
         unit.task = task
@@ -194,6 +199,7 @@ class Stream:
         try:
             task = self._plan.launch(item, (self._plan.number, unit.first + index))
         except Exception as error:  # noqa: BLE001 - a bad argument, or the pool is closed
+            self._unsent(error)
             unit.put(index, Failure(error))
             return
         self._tasks.add(task)
@@ -208,6 +214,11 @@ class Stream:
             unit.put(index, task.result() if error is None else Failure(error))
 
         task.add_done_callback(ended)  # type: ignore[arg-type]
+
+    def _unsent(self, error: Exception) -> None:
+        """An item could not be sent. If that is because the pool is closed, none will be: end, however long the source is."""
+        if isinstance(error, PoolClosed) and not self._exhausted:
+            self._exhausted, self._source_error = True, error
 
     def _chunk_ended(self, sink: ChunkSink, task: Task[Any]) -> None:
         self._tasks.discard(task)
@@ -254,22 +265,18 @@ class Stream:
 
     def ready(self) -> Unit | None:
         """Take the next unit that is whole."""
-        if self._units and not self._units[0].left:
-            unit = self._units.popleft()
-            self._given += len(unit.items)
-            return unit
-        return None
+        return self._units.popleft() if self._units and not self._units[0].left else None
 
-    def failed(self) -> Unit | None:
-        """Return a unit which holds a failed item, whether or not it is its turn."""
-        return next((unit for unit in self._units if any(type(value) is Failure for value in unit.values)), None)
+    def gave(self, unit: Unit) -> None:
+        """Take note that the user has all of a unit's results, and take further items in its place."""
+        self._given += len(unit.items)
+        self.fill()
 
     def first_error(self) -> tuple[int, BaseException] | None:
-        """Return (index, exception) of a failed item, if there is one."""
-        for unit in self._units:
-            for offset, value in enumerate(unit.values):
-                if type(value) is Failure:
-                    return unit.first + offset, value.error
+        """Return (index, exception) of a failed item, whether or not it is its turn, if there is one."""
+        for unit in self._units if self._ordered else (*self._units, *self._out):
+            if unit.failed is not None:
+                return unit.first + unit.failed, unit.values[unit.failed].error
         return None
 
     def stop(self) -> list[Task[Any]]:

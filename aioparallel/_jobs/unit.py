@@ -35,7 +35,7 @@ class Failure:
 class Unit:
     """Consecutive items of a map on their way."""
 
-    __slots__ = ("_again", "_done", "estimate", "first", "items", "left", "losses", "task", "values")
+    __slots__ = ("_again", "_done", "estimate", "failed", "first", "items", "left", "losses", "task", "values")
 
     def __init__(self, first: int, items: list[Any], done: Callable[[Unit], None], again: Callable[[Unit, list[int]], None]) -> None:
         self.first = first
@@ -44,6 +44,8 @@ class Unit:
         self.values: list[Any] = [_MISSING] * len(items)
         self.left = len(items)
         """Items without a result."""
+        self.failed: int | None = None
+        """The first item known to have failed."""
         self.losses = 0
         self.estimate = 0.0
         """Seconds it is expected to run."""
@@ -55,6 +57,8 @@ class Unit:
         """Take an item's result, unless it has one."""
         if self.values[index] is _MISSING:
             self.values[index] = value
+            if type(value) is Failure and (self.failed is None or index < self.failed):
+                self.failed = index
             self.left -= 1
             if not self.left:
                 self._done(self)

@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from .._jobs.task import Attempt, Task
 from ..events import AttemptStarted
-from ..status import IDLE, STARTING
+from ..status import IDLE, RETIRING, STARTING
 from .ledger import MAX_DEPTH, Slot
 from .lifecycle import LAUNCHED, slot_after
 from .stimuli import Action, Emit, Launch, Spawn
 
 if TYPE_CHECKING:
     from .state import HostRecord, State
+
+SILENCE_SECONDS = 0.005
+"""A slot that is silent for so long, with work waiting behind what it runs, has that work called back."""
+NEVER = float("inf")
 
 
 def assign(state: State, now: float, actions: list[Action]) -> None:
@@ -34,6 +38,19 @@ def assign(state: State, now: float, actions: list[Action]) -> None:
         _assign_isolated(state, open_slots, now, actions)
     if open_slots and state.queue:
         _fill(state, open_slots, now, actions)
+
+
+def call_back_from_silent(state: State, now: float, actions: list[Action]) -> None:
+    """Call back what waits behind a slot's long task, to run elsewhere."""
+    state.silence_due = NEVER
+    for slot in state.slots.values():
+        if len(slot.outstanding) < 2 or slot.stuck:
+            continue
+        due = slot.heard + SILENCE_SECONDS
+        if due <= now:
+            state.recall(slot, actions)
+        elif due < state.silence_due:
+            state.silence_due = due
 
 
 def _fill(state: State, slots: list[Slot], now: float, actions: list[Action]) -> None:
@@ -84,8 +101,8 @@ def _launch(state: State, slot: Slot, batch: list[Attempt], was_empty: bool, now
     if was_empty:
         slot.heard = now
         slot.state = slot_after(slot.state, "launched")
-    if len(slot.outstanding) > 1 and state.silence_due > now + 0.005:
-        state.silence_due = now + 0.005
+    if len(slot.outstanding) > 1 and state.silence_due > now + SILENCE_SECONDS:
+        state.silence_due = now + SILENCE_SECONDS
     actions.append(Launch(slot.host, slot.index, batch))
     if state.watched:
         for attempt in batch:
@@ -115,7 +132,7 @@ def _assign_isolated(state: State, open_slots: list[Slot], now: float, actions: 
 def _begin_slots(state: State, wanted: int, now: float, actions: list[Action]) -> list[Slot]:
     begun: list[Slot] = []
     usable = [host for host in state.hosts.values() if host.failed is None]
-    if not usable and not state.slots:
+    if not usable and all(slot.state == RETIRING for slot in state.slots.values()):
         state.fail_waiting(now, actions)
         return begun
     for host in usable:

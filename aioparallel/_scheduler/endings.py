@@ -131,6 +131,7 @@ class Endings:
         if task._state in SETTLED:
             return
         if self._state.closing is not None:
+            attempt.outcome, attempt.stopped = CANCELLED, "killed"
             if task._state == STOPPING:
                 self.cancelled(task, attempt, now, actions)
             else:

@@ -229,6 +229,7 @@ class Engine:
         if not self.ended.done():
             log.warning("host %s did not confirm in %.0f s that everything is dead; its agent is killed", name, CLOSE_SECONDS)
             host = self.hosts[name]
+            host.kill_agent()
             host.abandon()
             self.host_down(name, "it did not answer", {})
 
@@ -262,6 +263,8 @@ class Engine:
             if not task.done():
                 reason = "the pool's loop ended" if helper.cancelled() else f"its result could not be rebuilt: {helper.exception()!r}"
                 self._finish(task, None, PoolClosed(reason))
+            self._wake_waiters()  # nothing else may come that would
+            self._wake_waiters()  # who waits for the end of everything waits for this too
 
         helper = self.loop.create_task(rebuild(), name=f"aioparallel rebuilds the result of task {task.id}")
         self._helpers.add(helper)
@@ -402,6 +405,8 @@ class Engine:
                 await self.hosts[name].start()
             except HostError as error:
                 self.host_failed(name, error.reason)
+            if self.state.closing is not None:
+                self.hosts[name].close()  # it was closed when no agent was there to hear it; this one has buried what the last left
 
     def _main_ended(self, main: asyncio.Task[None]) -> None:
         """The engine's own task ended. If the pool was not closed, that is the loop's end (or a bug): kill and settle everything."""

@@ -75,7 +75,8 @@ class Slot:
         self.heard = now
         """When it last answered, or was last given work while it had none."""
         self.stuck = False
-        """Its work was called back because it was silent: it gets no more until it answers."""
+        """Its work was called back: until it answers it gets nothing to wait behind what it has. (A slot that had not begun anything
+        is empty then, and gets one: to send it everything again each time would never end.)"""
         self.killing = 0
         """The attempt it is being killed for, 0: none."""
         self.launched = 0
@@ -90,17 +91,25 @@ class Slot:
 
     def room(self, max_tasks: int | None) -> bool:
         """Return whether it may be sent work now."""
-        if self.stuck or self.killing or self.exclusive or (max_tasks is not None and self.launched >= max_tasks):
+        if self.killing or self.exclusive or (max_tasks is not None and self.launched >= max_tasks):
             return False
         if not self.outstanding:
             return self.state in (IDLE, STARTING)
-        return self.state == BUSY and len(self.outstanding) < MAX_DEPTH and (self.load < FILL_SECONDS / 2 or len(self.outstanding) < 2)
+        if self.stuck or self.state != BUSY:
+            return False
+        return len(self.outstanding) < MAX_DEPTH and (self.load < FILL_SECONDS / 2 or len(self.outstanding) < 2)
 
     def takes(self, task: Task[Any], estimate: float) -> bool:
         """Return whether this task may join what is outstanding (which is something)."""
         outstanding = self.outstanding
         if self.load + estimate > FILL_SECONDS and (len(outstanding) > 1 or estimate > AHEAD_SECONDS):
             return False
-        if outstanding[0].estimate > AHEAD_SECONDS or self.state is STARTING:
+        if outstanding[0].estimate > AHEAD_SECONDS or self.stuck or self.state is STARTING:
             return False
-        return len(task._payload) <= BIG_BYTES and not task._buffers
+        if len(outstanding) == 1 and _is_big(outstanding[0].task):
+            return False  # its way there takes time, which looks like silence
+        return not _is_big(task)
+
+
+def _is_big(task: Task[Any]) -> bool:
+    return bool(task._buffers) or len(task._payload) > BIG_BYTES

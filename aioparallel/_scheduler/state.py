@@ -21,8 +21,8 @@ from .._jobs.task import Attempt, Place, Task
 from .._wire.messages import ASKED
 from ..errors import HostError, PoolClosed, TaskTimeout
 from ..events import CancelUnconfirmed, HostDown as HostDownEvent, HostUp as HostUpEvent, SlotEnded, SlotStarted, TaskSubmitted
-from ..status import IDLE, QUEUED, RUNNING, STOPPING
-from .assign import assign, begin_wanted, replace
+from ..status import IDLE, QUEUED, RUNNING, STARTING, STOPPING
+from .assign import assign, begin_wanted, call_back_from_silent, replace
 from .endings import Endings
 from .ledger import Ledger, Slot
 from .lifecycle import SETTLED, slot_after, task_after
@@ -54,8 +54,6 @@ CONFIRM_SECONDS = 5.0
 """How long a cancelled task waits for the death of its process tree, once that may be killed."""
 AGAIN_SECONDS = 0.002
 """A kill that found its attempt not yet begun is repeated after this."""
-SILENCE_SECONDS = 0.005
-"""A slot that is silent for so long, with work waiting behind what it runs, has that work called back."""
 START_FAILURES = 5
 """So many slots in a row may die as they start before the host gives up."""
 NEVER = float("inf")
@@ -173,7 +171,7 @@ class State:
         task._state = task_after(task._state, "stopping")
         attempt = task._attempts[-1]
         self.at(now + task._options.grace + CONFIRM_SECONDS, "unconfirmed", attempt)
-        self._recall(attempt.slot, actions)
+        self.recall(attempt.slot, actions)
 
     def requeue(self, attempts: list[Attempt], happened: str, now: float, actions: list[Action]) -> None:
         """Put back, in order, tasks whose attempts did not begin (or were lost); settle those that may not wait any more."""
@@ -211,7 +209,7 @@ class State:
         slot.heard = now
         slot.state = slot_after(slot.state, "up")
         self.hosts[slot.host].start_failures = 0
-        if slot.outstanding:
+        if slot.outstanding and slot.state == IDLE:
             slot.state = slot_after(slot.state, "launched")
         if self.watched:
             actions.append(Emit(SlotStarted(at=now + self.epoch, host=slot.host, slot=slot.index, pid=stimulus.pid)))
@@ -260,8 +258,8 @@ class State:
         slot.state = slot_after(slot.state, "retired")
         actions.append(Retire(slot.host, slot.index))
 
-    def _recall(self, place: Place, actions: list[Action]) -> None:
-        """Call back what a slot has not begun. Until that is done it gets no more, or the wrong ones would be taken for called back."""
+    def recall(self, place: Place, actions: list[Action]) -> None:
+        """Call back what a slot has not begun. Until it is known what that was, no more may be sent behind it."""
         self.slots[place.host, place.index].stuck = True
         actions.append(Recall(place.host, place.index))
 
@@ -273,7 +271,6 @@ class State:
         slot.launched -= len(back)
         slot.load = sum(attempt.estimate for attempt in slot.outstanding)
         self.requeue(back, "recalled", now, actions)
-        slot.stuck = bool(slot.outstanding)
         if slot.outstanding:
             self._kill_if_asked(slot, actions)
         elif back:
@@ -370,6 +367,10 @@ class State:
         host.failed = stimulus.reason
         if self.watched:
             actions.append(Emit(HostDownEvent(at=now + self.epoch, host=host.name, reason=stimulus.reason)))
+        for slot in [slot for slot in self.slots.values() if slot.host == host.name and slot.state == STARTING]:
+            slot.state = slot_after(slot.state, "retired")  # it may never come up; if it does, it idles until the end
+            if slot.outstanding:
+                self.recall(slot, actions)
         assign(self, now, actions)
 
     def fail_waiting(self, now: float, actions: list[Action]) -> None:
@@ -417,7 +418,7 @@ class State:
                 begin_wanted(self, self.wanted, now, actions)
                 assign(self, now, actions)
         if now >= self.silence_due:
-            self._look_for_silence(now, actions)
+            call_back_from_silent(self, now, actions)
 
     def _deadline_passed(self, task: Task[Any], now: float, actions: list[Action]) -> None:
         if task._state == QUEUED:
@@ -425,7 +426,7 @@ class State:
             self.queue_of(task).leave()
         elif task._state == RUNNING:
             # If it has begun, its agent keeps the deadline. If it waits in its slot, this takes it back.
-            self._recall(task._attempts[-1].slot, actions)
+            self.recall(task._attempts[-1].slot, actions)
 
     def _unconfirmed(self, attempt: Attempt, now: float, actions: list[Action]) -> None:
         task = attempt.task
@@ -435,15 +436,3 @@ class State:
         self.endings.cancelled(task, attempt, now, actions)
         if self.watched:
             actions.append(Emit(CancelUnconfirmed(at=now + self.epoch, task=task._id, host=attempt.slot.host, slot=attempt.slot.index)))
-
-    def _look_for_silence(self, now: float, actions: list[Action]) -> None:
-        """Call back what waits behind a slot's long task."""
-        self.silence_due = NEVER
-        for slot in self.slots.values():
-            if len(slot.outstanding) < 2 or slot.stuck:
-                continue
-            due = slot.heard + SILENCE_SECONDS
-            if due <= now:
-                self._recall(slot, actions)
-            elif due < self.silence_due:
-                self.silence_due = due

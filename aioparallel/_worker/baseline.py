@@ -1,14 +1,14 @@
 """What a task may change in its slot's process, and how it is put back before the next task.
 
 Guarantees
-    After `restore()` returned True, the working folder, environment, `sys.path`, umask, recursion limit, Python signal handlers, soft
-    resource limits, descriptors 0-2 and `sys.std*` are as they were when the Baseline was made. It returns False where that cannot be
-    done (a hard limit, a uid, a deleted folder): then the slot must not serve again.
+    After `restore()` returned True, the working folder, environment, `sys.path`, umask, recursion limit, Python signal handlers, blocked
+    signals, interval timers, soft resource limits, descriptors 0-2 and `sys.std*` are as they were when the Baseline was made. It returns
+    False where that cannot be done (a hard limit, a uid, a deleted folder): then the slot must not serve again.
 
 How it works
     What Python announces through audit events (working folder, environment, resource limits, new threads and processes) is looked at
-    only after such an event. `signal.signal` announces nothing, so the C function under it is wrapped. The rest is compared directly. A change made behind Python's back (by C code that
-    calls chdir or setenv itself) may be missed.
+    only after such an event. The module `signal` announces nothing, so the C functions under it are wrapped. The rest is compared
+    directly. A change made behind Python's back (by C code that calls chdir or setenv itself) may be missed.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ def _signals() -> list[object]:
     return list(map(getsignal, _SIGNALS))
 
 
-def _standard() -> tuple[object, ...]:
-    return sys.stdin, sys.stdout, sys.stderr, sys.displayhook, sys.excepthook
+def _standard() -> tuple[object, ...] | None:
+    try:
+        return sys.stdin, sys.stdout, sys.stderr, sys.displayhook, sys.excepthook
+    except AttributeError:
+        return None  # a task deleted one
 
 
 class Baseline:
@@ -50,28 +53,41 @@ class Baseline:
         self._umask = _umask()
         self._recursion = sys.getrecursionlimit()
         self._signals = _signals()
-        self._set_signal = _signal.signal
-        _signal.signal = self._signal  # asking for all 60 handlers after each task would cost 2 us
+        self._blocked = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
+        # Asking for all 60 handlers, the mask and the timers after each task would cost 4 us.
+        self._set_signal, self._set_blocked, self._set_timer, _ = map(self._watch, ("signal", "pthread_sigmask", "setitimer", "alarm"))
         self._effective = os.geteuid(), os.getegid()
         self._limit_names = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
         self._limits = self._read_limits()
         self._standard = _standard()
+        self._names_put: set[bytes] = set()
         self.folder_touched = self.environ_touched = self.limits_touched = self.signals_touched = self.started_something = False
         sys.addaudithook(self._notice)
 
-    def _notice(self, event: str, _: object) -> None:
+    def _notice(self, event: str, arguments: tuple) -> None:  # type: ignore[type-arg]
         if event in _START_EVENTS:
             self.started_something = True
         elif event in _FOLDER_EVENTS:
             self.folder_touched = True
         elif event in _ENVIRON_EVENTS:
             self.environ_touched = True
+            self._names_put.add(arguments[0])
         elif event in _LIMIT_EVENTS:
             self.limits_touched = True
 
-    def _signal(self, number: int, handler: object) -> object:
-        self.signals_touched = True
-        return self._set_signal(number, handler)
+    def _watch(self, name: str):  # type: ignore[no-untyped-def]
+        """Wrap a function of the module `signal`, so that its use is known; return the function itself."""
+        function = getattr(_signal, name)
+
+        def watched(*arguments):  # type: ignore[no-untyped-def]
+            self.signals_touched = True
+            return function(*arguments)
+
+        setattr(_signal, name, watched)
+        public = sys.modules.get("signal")
+        if getattr(public, name, None) is function:
+            setattr(public, name, watched)
+        return function
 
     def restore(self) -> bool:
         """Put everything back; return False where that is impossible."""
@@ -115,17 +131,21 @@ class Baseline:
         self._standard = _standard()
 
     def _restore_signals(self) -> None:
+        for timer in (_signal.ITIMER_REAL, _signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF):
+            self._set_timer(timer, 0)
         for number, kept in zip(_SIGNALS, self._signals, strict=True):
             if getsignal(number) != kept and kept is not None:
                 self._set_signal(number, kept)
+        self._set_blocked(_signal.SIG_SETMASK, self._blocked)
         self.signals_touched = False
 
     def _restore_environ(self) -> None:
-        for name in [name for name in os.environ if name not in self._environ]:
-            del os.environ[name]
-        for name, value in self._environ.items():
-            if os.environ.get(name) != value:
-                os.environ[name] = value
+        os.environ.clear()
+        os.environ.update(self._environ)
+        # `os.putenv` and `os.unsetenv` change what child processes get, and `os.environ` does not know.
+        for name in self._names_put - {os.fsencode(name) for name in self._environ}:
+            os.unsetenv(name)
+        self._names_put.clear()
         self.environ_touched = False
 
     def _read_limits(self) -> dict[int, tuple[int, int]]:

@@ -27,9 +27,9 @@ MEASURES = (
         size=3_000,
         contenders=by_submit(round_trips, "ours", "executor", "loky"),
         rows=(
-            Row(label="one task in flight, round trip p50", figure="p50_us", unit="us", peer="executor", ratio=0.35, pick="median"),
-            Row(label="... against loky", figure="p50_us", unit="us", peer="loky", pick="median"),
-            Row(label="... p99", figure="p99_us", unit="us", peer="executor", pick="median"),
+            Row(label="one task in flight, round trip p50", figure="p50_us", unit="us", peer="executor", ratio=0.35),
+            Row(label="... against loky", figure="p50_us", unit="us", peer="loky"),
+            Row(label="... p99", figure="p99_us", unit="us", peer="executor"),
         ),
     ),
 )

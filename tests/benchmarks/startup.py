@@ -106,7 +106,6 @@ MEASURES = (
                 unit="ms",
                 peer="executor",
                 ratio=1.0,
-                pick="median",
             ),
         ),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .makespan import ideal
+from .makespan import overtaken
 from .measure import Measure, Row, judge, number
 from .run import FAMILIES, MEASURES
 from .tools import quantile
@@ -56,8 +56,9 @@ def test_quantile_is_the_nearest_rank() -> None:
     assert quantile([3.0], 0.99) == 3.0
 
 
-def test_ideal_gives_each_task_to_the_slot_that_is_free_first() -> None:
-    assert ideal([1.0, 5.0, 1.0, 1.0]) == [1.0, 5.0, 2.0, 3.0]
+@pytest.mark.parametrize(("ends", "most"), [([1, 2, 3], 0), ([3, 1, 2], 2), ([1, 5, 9, 4, 6], 5), ([], 0)])
+def test_overtaken_is_the_longest_wait_while_later_ones_went_by(ends: list[float], most: float) -> None:
+    assert overtaken(ends) == most
 
 
 def test_scaled_work_stays_work() -> None:

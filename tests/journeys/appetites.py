@@ -57,3 +57,11 @@ def keep(size: int) -> None:
     """Hold memory beyond the task's end."""
     global kept
     kept = bytearray(b"x") * size
+
+
+def make_array(size: int) -> object:
+    import numpy as np
+
+    array = np.full(size, 165, dtype=np.uint8)
+    array[-1] = 1
+    return array

@@ -262,3 +262,24 @@ def ignore_sigchld_and_loop(path: str) -> int:
     pids = [start_sleeper() for _ in range(5)]
     write_line(path, " ".join(map(str, pids)))
     return loop_in_c()
+
+
+# --- the slot's own state
+
+
+def sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def change_to_and_remove(folder: str) -> int:
+    os.chdir("/")
+    os.rmdir(folder)
+    return os.getpid()
+
+
+def set_attribute(module: str, name: str, value: object) -> None:
+    setattr(sys.modules[module], name, value)
+
+
+def get_attribute(module: str, name: str) -> object:
+    return getattr(sys.modules[module], name, None)

@@ -158,10 +158,23 @@ async def test_a_limit_over_the_last_tasks_memory_is_not_counted_against_the_nex
 
 
 async def test_a_result_of_one_gib(open_pool):
+    """As an array, which travels beside its pickle: the memory is touched three times in all (made, sent, received)."""
     size = 1024 * MIB
     async with open_pool() as pool:
         try:
-            result = await pool.options(timeout=60).submit(appetites.make_bytes, size)
+            result = await pool.submit(appetites.make_array, size)
         except (MemoryError, WorkerDied):
             pytest.skip("this machine has no room for a result of 1 GiB")
-        assert len(result) == size and result[-1:] == b"\xa5" and result[:: MIB // 8] == b"\xa5" * (8 * 1024)
+        assert len(result) == size and result[-1] == 1 and (result[: -1 : MIB // 8] == 165).all()
+
+
+async def test_a_result_in_band_of_a_quarter_of_that(open_pool):
+    size = 256 * MIB
+    async with open_pool() as pool:
+        result = await pool.submit(appetites.make_bytes, size)
+        assert len(result) == size and result[-1:] == b"\xa5" and result[:: MIB // 8] == b"\xa5" * (8 * 256)
+
+
+async def test_a_pool_ends_after_a_large_result_was_the_last(open_pool):
+    async with open_pool(bystanders=False) as pool:
+        assert len(await pool.submit(appetites.make_bytes, 4 * MIB)) == 4 * MIB

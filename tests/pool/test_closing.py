@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from aioparallel import HostError, Pool, PoolClosed, UsageError
+from aioparallel import HostError, Pool, PoolClosed, SerializationError, UsageError
+from aioparallel._scheduler import engine
 
 from .gate import FrozenAgent, Gate, gone, pass_gate, run_script, stay
 
@@ -315,9 +316,10 @@ async def test_a_lost_agent_and_closing_at_once(gate: Gate) -> None:
         agent = next(iter(pool._engine.hosts.values()))._agent_pid  # type: ignore[attr-defined]
         os.kill(agent, 9)
         if closing == "drain":
-            gate.open()
+            draining = asyncio.create_task(pool.drain(timeout=20))
             await gate.met()
-            assert await pool.drain(timeout=20) is True
+            gate.open()
+            assert await draining is True
             assert await task == "again" and [attempt.outcome for attempt in task.attempts] == ["lost", "succeeded"]
         else:
             while pool._engine._up:
@@ -327,3 +329,30 @@ async def test_a_lost_agent_and_closing_at_once(gate: Gate) -> None:
             assert time.monotonic() - began < BOUND
             assert isinstance(task.exception(), PoolClosed)
         assert gone(pid)
+
+
+async def test_an_agent_that_does_not_answer(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "CLOSE_SECONDS", 0.3)
+    pool = await Pool(local=1).ready()
+    tasks = [pool.submit(stay, gate.path) for _ in range(2)]
+    (pid,) = await gate.met()
+    tasks[0].cancel()
+    with FrozenAgent(pool) as agent:
+        async with asyncio.timeout(BOUND):
+            await pool.aclose()
+        assert tasks[0].cancelled() and isinstance(tasks[1].exception(), PoolClosed)
+        while not (gone(agent.pid) and gone(pid)):
+            await asyncio.sleep(0.001)
+
+
+async def test_pools_side_by_side(gate: Gate) -> None:
+    async with Pool(local=1, name="one") as one, Pool(local=1, name="two") as two:
+        held = one.submit(pass_gate, gate.path, 1)
+        await gate.met()
+        assert await two.submit(abs, -2) == 2
+        with pytest.raises(SerializationError):
+            two.submit(len, [held])
+        await two.aclose()
+        gate.open()
+        assert await held == 1
+        assert repr(one).startswith("<Pool ") and one.status().name == "one"

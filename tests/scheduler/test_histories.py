@@ -32,7 +32,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from aioparallel._hosts.base import Death, Outcome
 from aioparallel._jobs.task import Task
 from aioparallel._scheduler.state import AGAIN_SECONDS, CONFIRM_SECONDS
-from aioparallel._scheduler.stimuli import Answered, CancelAsked, Launch, Missed, SlotDied, SlotUp, Submitted, Wanted
+from aioparallel._scheduler.stimuli import CancelAsked, Launch, Submitted, Wanted
 from aioparallel._wire.messages import BY_DEADLINE, BY_ITSELF, BY_MEMORY, BY_TIMEOUT, OK, OUT_OF_MEMORY, RAISED
 from aioparallel.events import TaskEnded, TaskSubmitted
 from aioparallel.status import QUEUED, RUNNING, STOPPING
@@ -54,9 +54,12 @@ CALLS: list[dict[str, Any]] = [
     {"timeout": 1.0, "grace": 0.5, "deadline": 1.5},
     {"memory": 1000},
 ]
-PAUSES = [0.0005, 0.002, 0.005, 0.03, 0.3, 1.1, 6.0, 100.0]
+PAUSES = [0.0005, 0.002, 0.002, 0.005, 0.03, 0.3, 1.1, 6.0, 100.0]
 ENDS = [OK, OK, OK, RAISED, OUT_OF_MEMORY]
-SECONDS = [0.0, 0.0001, 0.001, 0.004, 0.05, 3.0]
+SECONDS = {"f": 0.0001, "g": 0.001, "h": 0.05}
+"""How long each function runs."""
+SIZES = [10, 10, 100_000]
+"""Bytes of arguments."""
 BOGUS = b"nobody asked for this"
 which = st.integers(0, 11)
 
@@ -75,7 +78,7 @@ class Histories(RuleBasedStateMachine):
         limit=st.sampled_from([None, None, 1, 2, 3]),
         watched=st.booleans(),
         ending=st.sampled_from(["answer", "answer", "close"]),
-        hopeless=st.sampled_from([False, False, True]),
+        hopeless=st.sampled_from([False, False, False, False, True]),
     )
     def begin(self, layout: dict[str, int], limit: int | None, watched: bool, ending: str, hopeless: bool) -> None:
         self.sim = Simulation(layout, max_tasks_per_slot=limit, watched=watched)
@@ -91,93 +94,93 @@ class Histories(RuleBasedStateMachine):
 
     # --- users
 
-    @rule(call=st.sampled_from(CALLS), function=st.sampled_from("fgh"), count=st.integers(1, 6), chunk=st.booleans())
+    @rule(call=st.sampled_from(CALLS), function=st.sampled_from("fffgh"), count=st.integers(1, 8), chunk=st.sampled_from([False, False, True]))
     def submit(self, call: dict[str, Any], function: str, count: int, chunk: bool) -> None:
         sink = Sink() if chunk and "isolate" not in call else None
-        tasks = [self.sim.task(function, sink=sink, **call) for _ in range(count)]
+        tasks = [self.sim.task(function, sink=sink, payload=bytes(SIZES[n % 3]), **call) for n in range(count)]
         self.tasks += tasks
         self.sim.feed(Submitted(list(tasks)))
 
-    @rule(number=which, again=st.booleans())
-    def cancel(self, number: int, again: bool) -> None:
-        if unsettled := [task for task in self.tasks if not task.done()]:
-            self._cancel(unsettled[number % len(unsettled)])
-            if again:
-                self._cancel(unsettled[number % len(unsettled)])
+    @rule(number=which, whom=st.sampled_from(["anybody", "running", "waiting there", "both"]), again=st.booleans())
+    def cancel(self, number: int, whom: str, again: bool) -> None:
+        slots = self.sim.slots()
+        if whom == "anybody":
+            found = [task for task in self.tasks if not task.done()]
+        elif whom == "running":
+            found = [slot.running.task for slot in slots if slot.running is not None]
+        else:
+            found = [attempt.task for slot in slots for attempt in slot.outstanding[whom != "both" :]]
+        for task in [found[number % len(found)]] * (2 if again else 1) if found else []:
+            assert task.cancel() or task in self.sim.settled
+            self.asked_at.setdefault(task, self.sim.clock.now)
 
-    @rule(number=which)
-    def cancel_beside_the_engine(self, number: int) -> None:
-        """The state machine itself does not mind being told twice, or too late."""
-        if asked := [task for task in self.tasks if task._asked]:
-            self.sim.feed(CancelAsked(asked[number % len(asked)]))
-
-    def _cancel(self, task: Task[Any]) -> None:
-        assert task.cancel() is not task.done() or task.cancelled()
-        self.asked_at.setdefault(task, self.sim.clock.now)
-
-    @rule(slots=st.integers(1, 3))
-    def want(self, slots: int) -> None:
-        self.sim.feed(Wanted(slots))
-
-    @precondition(lambda self: self.steps > 20)
-    @rule(really=st.sampled_from([False, False, True]))
-    def close(self, really: bool) -> None:
-        if really:
+    @rule(slots=st.integers(1, 3), close=st.sampled_from([False, False, False, True]))
+    def want_or_close(self, slots: int, close: bool) -> None:
+        if close and self.steps > 40:
             self.sim.close()
+        else:
+            self.sim.feed(Wanted(slots))
 
     # --- slots
 
-    def _slot(self, number: int) -> ScriptedSlot | None:
+    def _slot(self, number: int) -> ScriptedSlot:
         slots = self.sim.slots()
-        return slots[number % len(slots)] if slots else None
+        return slots[number % len(slots)]
 
-    @rule(number=which, step=st.sampled_from(["up", "take", "begin", "finish", "deliver", "look"]))
+    @precondition(lambda self: self.sim.slots())
+    @rule(number=which, step=st.sampled_from(["up", "take", "begin", "begin", "finish", "deliver", "look", "look", "retire"]))
     def step(self, number: int, step: str) -> None:
         """Let a slot or its agent take one step, if it can."""
-        slot = self._slot(number)
-        if slot is None:
-            return
-        free = slot.pid and slot.running is None
+        self._step(self._slot(number), step)
+
+    def _step(self, slot: ScriptedSlot, step: str) -> None:
         if step == "up" and not slot.pid:
             slot.up()
-        elif step == "take" and free and slot.taken is None and slot.waiting:
-            slot.take()
-        elif step == "begin" and free and (slot.taken or slot.waiting):
-            slot.begin()
+        elif step in ("take", "begin"):
+            self._begin(slot, step)
         elif step == "finish" and slot.running is not None:
-            self._finish(slot, OK, 0.001)
+            self._finish(slot, OK)
         elif step == "deliver" and slot.written:
             slot.deliver(1)
         elif step == "look" and slot.kills:
             slot.look_at_kill()
+        elif step == "retire" and slot.retiring:
+            slot.die(exit_code=0)
 
-    @rule(number=which, status=st.sampled_from(ENDS), seconds=st.sampled_from(SECONDS), count=st.integers(1, 4), keep=st.booleans())
-    def work(self, number: int, status: int, seconds: float, count: int, keep: bool) -> None:
+    @precondition(lambda self: self.sim.slots())
+    @rule(number=which, status=st.sampled_from(ENDS), count=st.integers(1, 4), then=st.sampled_from(["deliver", "deliver", "keep", "begin"]))
+    def work(self, number: int, status: int, count: int, then: str) -> None:
         """Let a slot end some attempts; their answers arrive at once, in one piece, or later."""
         slot = self._slot(number)
-        if slot is None:
-            return
-        if not slot.pid:
-            slot.up()
         for _ in range(count):
-            if slot.running or slot.taken or slot.waiting:
-                if not slot.running:
-                    slot.begin()
-                self._finish(slot, status, seconds)
-        if not keep:
+            if slot.running is None:
+                self._begin(slot, "begin")
+            if slot.running is not None:
+                self._finish(slot, status)
+        if then == "begin":
+            self._begin(slot, "begin")
+        elif then == "deliver":
             slot.deliver()
 
-    def _finish(self, slot: ScriptedSlot, status: int, seconds: float) -> None:
+    def _begin(self, slot: ScriptedSlot, step: str) -> None:
+        if not slot.pid:
+            slot.up()
+        if slot.running is None and step == "begin" and (slot.taken or slot.waiting):
+            slot.begin()
+        elif slot.running is None and slot.taken is None and slot.waiting:
+            slot.take()
+
+    def _finish(self, slot: ScriptedSlot, status: int) -> None:
         assert slot.running is not None
+        seconds = SECONDS[slot.running.task.name]
         outcome = slot.finish(status, seconds=seconds, payload=b"%d" % slot.running.ident)
         self.delivered = [*self.delivered[-9:], (slot, outcome)]
 
+    @precondition(lambda self: self.sim.slots())
     @rule(number=which, signal=st.booleans(), why=st.sampled_from([BY_ITSELF, BY_TIMEOUT, BY_DEADLINE, BY_MEMORY]), late=st.booleans())
     def die(self, number: int, signal: bool, why: int, late: bool) -> None:
         """Let a slot die; `late`: before it wiped its page of an attempt whose answer it had written."""
         slot = self._slot(number)
-        if slot is None:
-            return
         running = slot.running.task if slot.running is not None else None
         if running is None or (why == BY_TIMEOUT and running._options.timeout is None) or (why == BY_MEMORY and running._options.memory is None):
             why = BY_ITSELF
@@ -186,53 +189,56 @@ class Histories(RuleBasedStateMachine):
         named = slot.written[-1][0].ident if late and running is None and slot.written else None
         slot.die(None if signal else 3, 11 if signal else None, why=why, named=named)
 
-    @rule(number=which)
-    def retire(self, number: int) -> None:
+    @precondition(lambda self: self.sim.slots())
+    @rule(number=which, which_task=st.integers(0, 2), then=st.lists(st.sampled_from(["begin", "finish", "deliver", "look", "pause"]), max_size=4))
+    def interrupt(self, number: int, which_task: int, then: list[str]) -> None:
+        """Cancel what a slot has while that goes on."""
         slot = self._slot(number)
-        if slot is not None and slot.retiring:
-            slot.die(exit_code=0)
+        self._begin(slot, "begin")
+        for attempt in slot.outstanding[which_task : which_task + 1]:
+            attempt.task.cancel()
+            self.asked_at.setdefault(attempt.task, self.sim.clock.now)
+        for step in then:
+            if not slot.alive:
+                break
+            if step == "pause":
+                self.sim.advance(0.002)
+            else:
+                self._step(slot, step)
 
     # --- what nobody asked for
 
-    @rule(number=which)
-    def answer_again(self, number: int) -> None:
-        if self.delivered:
+    @precondition(lambda self: self.sim.slots())
+    @rule(number=which, other=which, what=st.sampled_from(["again", "again", "dead", "another", "behind", "missed", "cancel"]))
+    def disturb(self, number: int, other: int, what: str) -> None:
+        """Say what is not, or not any more."""
+        slot = self._slot(number)
+        name, index, incarnation = slot.host.name, slot.index, slot.incarnation
+        if what == "again" and self.delivered:
             slot, outcome = self.delivered[number % len(self.delivered)]
             if not any(outcome is written for _, written in slot.written):
                 self.sim.answered(slot.host.name, slot.index, slot.incarnation, [outcome._replace(payload=BOGUS)])
+        elif what == "dead" and slot.outstanding:
+            self._speak_as_the_dead(slot, incarnation - 1 - other % 2)
+        elif what in ("another", "behind"):
+            idents = [attempt.ident for attempt in (slot.outstanding[1:] if what == "behind" else self._slot(other).outstanding)]
+            head = [attempt.ident for attempt in slot.outstanding[:1]]
+            self.sim.answered(name, index, incarnation, [_bogus(ident) for ident in idents if ident not in head])
+        elif what == "missed":
+            self.sim.missed(name, index, incarnation, 12345)
+        elif what == "cancel" and (asked := [task for task in self.tasks if task._asked]):
+            self.sim.feed(CancelAsked(asked[other % len(asked)]))
 
-    @rule(number=which, other=which)
-    def answer_from_the_dead(self, number: int, other: int) -> None:
-        slot = self._slot(number)
-        if slot is not None and slot.outstanding:
-            ident = slot.outstanding[0].ident
-            incarnation = slot.incarnation - 1 - other % 2
-            name, index = slot.host.name, slot.index
-            self.sim.answered(name, index, incarnation, [_bogus(ident)])
-            self.sim.missed(name, index, incarnation, ident)
-            self.sim.slot_up(name, index, incarnation, 1)
-            self.sim.feed(SlotDied(name, Death(index, incarnation, 1, None, ident, BY_ITSELF, 0, 0, False, False)))
-
-    @rule(number=which, other=which, behind=st.booleans())
-    def answer_for_another(self, number: int, other: int, behind: bool) -> None:
-        """A slot answers for an attempt that is on another slot, or that waits behind the one whose turn it is."""
-        slot, elsewhere = self._slot(number), self._slot(other)
-        if slot is None or elsewhere is None:
-            return
-        idents = [attempt.ident for attempt in (slot.outstanding[1:] if behind else elsewhere.outstanding)]
-        idents = [ident for ident in idents if not slot.outstanding or ident != slot.outstanding[0].ident]
-        if idents:
-            self.sim.feed(Answered(slot.host.name, slot.index, slot.incarnation, [_bogus(ident) for ident in idents]))
-
-    @rule(number=which)
-    def miss_nothing(self, number: int) -> None:
-        slot = self._slot(number)
-        if slot is not None:
-            self.sim.feed(Missed(slot.host.name, slot.index, slot.incarnation, 12345))
+    def _speak_as_the_dead(self, slot: ScriptedSlot, incarnation: int) -> None:
+        name, index, ident = slot.host.name, slot.index, slot.outstanding[0].ident
+        self.sim.answered(name, index, incarnation, [_bogus(ident)])
+        self.sim.missed(name, index, incarnation, ident)
+        self.sim.slot_up(name, index, incarnation, 1)
+        self.sim.slot_died(name, Death(index, incarnation, 1, None, ident, BY_ITSELF, 0, 0, False, False))
 
     # --- hosts and time
 
-    @rule(number=which, what=st.sampled_from(["up", "lose", "up", "fail"]))
+    @rule(number=which, what=st.sampled_from(["up", "up", "up", "lose", "fail"]))
     def host(self, number: int, what: str) -> None:
         names = list(self.sim.hosts)
         host = self.sim.hosts[names[number % len(names)]]
@@ -241,17 +247,13 @@ class Histories(RuleBasedStateMachine):
             host.come_up()
         elif what == "lose" and not down:
             host.lose()
-        elif what == "fail" and self.hopeless and self.steps > 15:
+        elif what == "fail" and self.hopeless and self.steps > 30:
             host.fail()
 
-    @rule(seconds=st.sampled_from(PAUSES), blocked=st.booleans())
-    def wait(self, seconds: float, blocked: bool) -> None:
-        (self.sim.jump if blocked else self.sim.advance)(seconds)
-
-    @rule(seconds=st.sampled_from(PAUSES))
-    def be_late(self, seconds: float) -> None:
-        """Time passes, and the loop has not come to look at the clock."""
-        self.sim.clock.advance(seconds)
+    @rule(seconds=st.sampled_from(PAUSES), how=st.sampled_from(["advance", "advance", "jump", "late"]))
+    def wait(self, seconds: float, how: str) -> None:
+        """Let time pass; "late": and the loop has not come to look at the clock."""
+        {"advance": self.sim.advance, "jump": self.sim.jump, "late": self.sim.clock.advance}[how](seconds)
 
     # --- what holds
 
@@ -385,7 +387,7 @@ class Histories(RuleBasedStateMachine):
         if slot.alive and slot.running is None and (slot.taken or slot.waiting):
             slot.begin()
         if slot.alive and slot.running is not None:
-            self._finish(slot, OK, 0.001)
+            self._finish(slot, OK)
         slot.deliver()
         if slot.alive and slot.retiring:
             slot.die(exit_code=0)
