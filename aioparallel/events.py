@@ -5,7 +5,7 @@ No record holds arguments, results or environment values. Times (`at`) are secon
 
 from __future__ import annotations
 
-from .status import Record
+from ._wire.records import Record
 
 __all__ = [
     "AttemptEnded",

@@ -14,6 +14,9 @@ from .errors import SerializationError
 
 __all__ = ["DEFAULTS", "Options"]
 
+MAX_RETRIES = 10_000
+"""Attempts are numbered in 16 bits, and what was lost underway is numbered too."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
@@ -48,14 +51,19 @@ class Options:
         for name in ("timeout", "deadline"):
             _check_seconds(name, getattr(self, name), minimum_excluded=True)
         _check_seconds("grace", self.grace, minimum_excluded=False)
-        if type(self.retries) is not int or self.retries < 0:
-            raise ValueError(f"retries={self.retries!r}: give the number of further attempts, 0 or more")
+        if type(self.retries) is not int or not 0 <= self.retries <= MAX_RETRIES:
+            raise ValueError(f"retries={self.retries!r}: give the number of further attempts, 0 to {MAX_RETRIES}")
         if self.memory is not None and (type(self.memory) is not int or self.memory <= 0):
             raise ValueError(f"memory={self.memory!r}: give bytes as an int above 0, or None for no limit")
         if self.idempotent is False and self.retries:
             raise ValueError("idempotent=False forbids running twice, so retries must be 0")
         if self.name is not None and not isinstance(self.name, str):
             raise TypeError(f"name={self.name!r}: give a str")
+        for name in ("isolate", "copy"):
+            if type(getattr(self, name)) is not bool:
+                raise TypeError(f"{name}={getattr(self, name)!r}: give True or False")
+        if self.idempotent is not None and type(self.idempotent) is not bool:
+            raise TypeError(f"idempotent={self.idempotent!r}: give True, False or None")
         if self.name is not None or self.data is not None:
             object.__setattr__(self, "pickled_data", _pickle_data(self.data))
             object.__setattr__(self, "extras", self.extras_with(()))

@@ -140,12 +140,14 @@ class Pool(Submitter):
         self._phase = "new"
         if context.in_slot():
             raise UsageError("a task cannot open a pool of its own: return, and submit from the controller")
-        _check_arguments(local, max_tasks_per_slot, preload)
+        _check_arguments(local, max_tasks_per_slot)
+        preload = preload if isinstance(preload, str) else tuple(preload)
+        _check_types(name, seed, preload, python)
         self._serial = local == "serial"
         self._slots = 1 if local == "serial" else usable_cpus() if local is None else cast(int, local)
         self._name = name or "pool"
         self._seed = int.from_bytes(os.urandom(8), "little") if seed is None else seed
-        self._preload = tuple(preload)
+        self._preload = preload
         self._max_tasks_per_slot = max_tasks_per_slot
         self._python = python
         self._pool = self
@@ -393,17 +395,30 @@ class Pool(Submitter):
     def __del__(self) -> None:
         if getattr(self, "_phase", "closed") in ("new", "closed") or os.getpid() != self._pid:
             return
-        warnings.warn(f"{self!r} was never closed: use `async with`, or `await pool.aclose()`", ResourceWarning, source=self, stacklevel=2)
-        self._engine.abandon()
+        try:
+            warnings.warn(f"{self!r} was never closed: use `async with`, or `await pool.aclose()`", ResourceWarning, source=self, stacklevel=2)
+        finally:  # `-W error` makes it raise
+            self._engine.abandon()
 
 
-def _check_arguments(local: Any, max_tasks_per_slot: Any, preload: Any) -> None:
+def _check_arguments(local: Any, max_tasks_per_slot: Any) -> None:
     if local is not None and local != "serial" and (type(local) is not int or local < 1):
         raise ValueError(f'local={local!r}: give the number of slots (1 or more), None for one per usable CPU, or "serial"')
     if max_tasks_per_slot is not None and (type(max_tasks_per_slot) is not int or max_tasks_per_slot < 1):
         raise ValueError(f"max_tasks_per_slot={max_tasks_per_slot!r}: give a number of tasks (1 or more), or None for no limit")
+
+
+def _check_types(name: Any, seed: Any, preload: Any, python: Any) -> None:
     if isinstance(preload, str):
         raise TypeError(f"preload={preload!r}: give a list of module names, as in preload=[{preload!r}]")
+    if not all(isinstance(module, str) for module in preload):
+        raise TypeError(f"preload={preload!r}: give the modules' names, as str")
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name={name!r}: give a str")
+    if seed is not None and type(seed) is not int:
+        raise TypeError(f"seed={seed!r}: give an int, or None to have one drawn")
+    if python is not None and not isinstance(python, str):
+        raise TypeError(f"python={python!r}: give the path of an interpreter, as a str")
 
 
 def _named(fn: Any) -> str:

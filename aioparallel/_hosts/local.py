@@ -13,6 +13,7 @@ How it works
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import signal
@@ -85,7 +86,7 @@ class LocalHost(Host):
             raise HostError(self.name, "this program has no Python interpreter of its own to start slots with: name one with Pool(python=...)")
         self._generation += 1
         self._loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
+        ours, theirs = (above_standard(end) for end in socket.socketpair())
         with theirs:
             ours.setblocking(False)
             self._agent = ours
@@ -134,7 +135,8 @@ class LocalHost(Host):
         environ |= thread_environment(usable_cpus(), self.slots, environ)
         try:
             self.launcher = await asyncio.create_subprocess_exec(
-                python, *_interpreter_flags(), "-S", "-P", "-c", boot, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), env=environ
+                python, *_interpreter_flags(), "-S", "-P", "-c", boot, stdin=subprocess.DEVNULL, stdout=_inherited(sys.__stdout__),
+                stderr=_inherited(sys.__stderr__), pass_fds=(theirs.fileno(),), env=environ,
             )
         except OSError as error:
             raise HostError(self.name, f"{python!r} could not be started: {error.strerror or error}; set Pool(python=...)") from error
@@ -297,6 +299,19 @@ class LocalHost(Host):
         self.abandon()
         self._agent_pid = 0
         self._reports.host_down(self.name, "its agent ended", unbegun)
+
+
+def above_standard(end: socket.socket) -> socket.socket:
+    """Move a socket off the descriptors 0-2, which it gets where the program was started with them closed."""
+    if end.fileno() > 2:
+        return end
+    with end:
+        return socket.socket(fileno=fcntl.fcntl(end.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))
+
+
+def _inherited(stream: object) -> int | None:
+    """Return what a subprocess gets for a standard stream: ours, or /dev/null where this program was started without."""
+    return None if stream is not None else subprocess.DEVNULL
 
 
 def _interpreter_flags() -> list[str]:

@@ -126,9 +126,10 @@ class SlotLink:
         if sys.path != self._path:
             self._path = list(sys.path)
             pieces.append(encode(SURROUND, 0, 0, pack([entry for entry in self._path if isinstance(entry, str)])))
+        # The permits first: a slot that finds an attempt without one takes it for called back.
+        os.write(self._permits, bytes((generation,)) * len(attempts))
         for attempt in attempts:
             self._encode(attempt, generation, pieces)
-        os.write(self._permits, bytes((generation,)) * len(attempts))
         self._write(b"".join(pieces))
 
     def _encode(self, attempt: Attempt, generation: int, pieces: list[bytes]) -> None:

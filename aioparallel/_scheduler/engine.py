@@ -19,6 +19,7 @@ from typing import Any
 from .._hosts.base import Death, Host, Outcome
 from .._jobs.outcomes import BIG_PICKLE, opened
 from .._jobs.task import Attempt, Task
+from .._wire.arena import clear as clear_arena, give
 from .._wire.messages import OK, STATUS
 from ..errors import HostError, PoolClosed
 from ..events import Event, TaskProgressed
@@ -235,6 +236,8 @@ class Engine:
 
     def _settle(self, action: Settle) -> None:
         for task, attempt, outcome in action.answers:
+            if task._buffers:
+                give(task._buffers)
             task._payload, task._buffers = b"", ()
             _, flags, _, _, _, _, payload, buffers = outcome
             if flags & STATUS == OK and task._sink is not None:
@@ -388,6 +391,7 @@ class Engine:
             except asyncio.CancelledError as error:
                 cancelled = error
         self._main.cancel()
+        clear_arena()
         if self._timer is not None:
             self._timer.cancel()
         if cancelled is not None:

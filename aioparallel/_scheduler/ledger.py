@@ -21,6 +21,8 @@ AHEAD_SECONDS = 0.005
 MAX_DEPTH = 256
 BIG_BYTES = 1 << 16
 """A task with a larger payload goes only to a slot that has nothing else."""
+SECONDS_A_BYTE = 5e-9
+"""What a payload's way to the slot adds to an estimate: else megabytes would be sent ahead of short tasks, and look like silence."""
 MAX_FUNCTIONS = 10_000
 
 
@@ -37,7 +39,8 @@ class Ledger:
         if task._sink is not None:
             return task._sink.estimate  # type: ignore[no-any-return]
         function = task._function
-        return self._seconds.get(function if type(function) is str else function.name, UNKNOWN_SECONDS)  # type: ignore[union-attr]
+        known = self._seconds.get(function if type(function) is str else function.name, UNKNOWN_SECONDS)  # type: ignore[union-attr]
+        return known + len(task._payload) * SECONDS_A_BYTE
 
     def learn(self, task: Task[Any], seconds: float) -> None:
         """Take a measured run time into the average of its function."""

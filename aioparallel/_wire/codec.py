@@ -21,6 +21,8 @@ from __future__ import annotations
 from _pickle import PickleBuffer, Unpickler, dumps as _dumps, loads as _loads
 from sys import modules
 
+from .arena import SMALLEST, take
+
 Buffers = tuple["bytes | bytearray | memoryview", ...]
 
 OUT_OF_BAND = 1 << 16
@@ -157,9 +159,9 @@ def _snapshot(view: memoryview) -> bytes | bytearray | memoryview:
     if view.readonly and _is_bytes(view):
         return view
     size = view.nbytes
-    if size < HUGE:
+    if size < SMALLEST:
         return bytes(view)
-    room = memory(size)
+    room = take(size)
     room[:] = view
     return room
 

@@ -8,7 +8,8 @@ A frame is a header of 16 bytes, a body, and any number of out-of-band buffers:
 
 Guarantees
     `FrameReader` returns only whole frames, whatever way the stream is cut; it never copies a buffer twice (they are received into
-    the memory they stay in); what cannot be a frame raises `FrameError` before memory is taken for it.
+    the memory they stay in); what cannot be a frame raises `FrameError` before memory is taken for it; what can be one gets memory for
+    one buffer more than has arrived.
 
 How it works
     Many small frames arrive in one read and are cut out of it by slices. A frame with buffers makes a *hole*: the next reads go
@@ -54,12 +55,13 @@ def encode_head(kind: int, flags: int, ident: int, body: bytes, sizes: list[int]
 class FrameReader:
     """Cut a stream into frames. Ask `hole` before each read."""
 
-    __slots__ = ("_filled", "_open", "_queue", "_tail", "hole")
+    __slots__ = ("_buffers", "_filled", "_open", "_sizes", "_tail", "hole")
 
     def __init__(self) -> None:
         self._tail = b""
-        self._open: Frame | None = None
-        self._queue: list[bytearray | memoryview] = []
+        self._open: tuple[int, int, int, bytes] | None = None
+        self._sizes: list[int] = []
+        self._buffers: list[bytearray | memoryview] = []
         self._filled = 0
         self.hole: memoryview | None = None
         """Memory that the next bytes of the stream belong into (then call `fill`), or None (then call `feed`)."""
@@ -107,12 +109,9 @@ class FrameReader:
             raise FrameError("a frame's body is shorter than its table of buffers") from None
         if sum(sizes) > MAX_BUFFER:
             raise FrameError(f"buffers of {sum(sizes)} bytes were announced, at most {MAX_BUFFER} are allowed")
-        try:
-            buffers = tuple([memory(size) for size in sizes])
-        except (MemoryError, OverflowError):
-            raise FrameError(f"there is no memory for buffers of {sum(sizes)} bytes") from None
-        self._open = (kind, flags, ident, body[8 * count :], buffers)
-        self._queue = [buffer for buffer in reversed(buffers) if len(buffer)]
+        self._open = (kind, flags, ident, body[8 * count :])
+        self._sizes = list(reversed(sizes))
+        self._buffers = []
         self._filled = 0
 
     def _pour(self, data: bytes, position: int, frames: list[Frame]) -> int:
@@ -127,13 +126,22 @@ class FrameReader:
         return poured
 
     def _advance(self, count: int, frames: list[Frame]) -> None:
+        """Take note of `count` more bytes. A buffer's memory is taken when its turn comes: who only announces much, gets little."""
         self._filled += count
-        while self._queue and self._filled == len(self._queue[-1]):
-            self._queue.pop()
+        if self._buffers and self._filled < len(self._buffers[-1]):
+            self.hole = memoryview(self._buffers[-1])[self._filled :]
+            return
+        while self._sizes:
+            size = self._sizes.pop()
+            try:
+                self._buffers.append(memory(size))
+            except (MemoryError, OverflowError):
+                raise FrameError(f"there is no memory for a buffer of {size} bytes") from None
             self._filled = 0
-        if self._queue:
-            self.hole = memoryview(self._queue[-1])[self._filled :]
-        elif self._open is not None:
-            self.hole = None
-            frames.append(self._open)
-            self._open = None
+            if size:
+                self.hole = memoryview(self._buffers[-1])
+                return
+        assert self._open is not None
+        frames.append((*self._open, tuple(self._buffers)))
+        self.hole = self._open = None
+        self._buffers = []

@@ -95,7 +95,7 @@ def perform(call: Call, store, run_coroutine) -> Outcome:  # type: ignore[no-unt
 def success(result: object) -> Outcome:
     """Return the outcome of a call that gave `result`, which may prove to be unsendable."""
     try:
-        payload, buffers = dumps(result)
+        payload, buffers = dumps(result, copy=False)  # it is sent before anything else can run
     except BaseException as error:  # noqa: BLE001 - hooks of the user's may raise anything
         return failure(error, UNSENDABLE, f"its result, a {type(result).__qualname__}, could not be pickled")
     return OK, payload, buffers

@@ -106,10 +106,15 @@ def write_line(path: str, text: str) -> None:
 # --- processes and threads
 
 
+started: list[Any] = []
+"""Kept, since Popen complains when it is dropped while its process lives."""
+
+
 def start_sleeper() -> int:
     import subprocess
 
-    return subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL).pid
+    started.append(subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL))
+    return started[-1].pid
 
 
 def start_setsid_daemon(environ: dict[str, str] | None = None) -> int:
@@ -283,3 +288,24 @@ def set_attribute(module: str, name: str, value: object) -> None:
 
 def get_attribute(module: str, name: str) -> object:
     return getattr(sys.modules[module], name, None)
+
+
+def say_when_asked_and_go_on(path: str) -> NoReturn:
+    write_line(path + ".began", str(os.getpid()))
+    try:
+        time.sleep(1000)
+    except BaseException:
+        print("asked", flush=True)
+    catch_everything()
+
+
+def append(path: str, text: str) -> None:
+    with open(path, "a") as file:
+        file.write(text)
+
+
+def make_scratch_and_die() -> NoReturn:
+    from aioparallel import current_task
+
+    write_line(f"{current_task().scratch}/a", "a")
+    os._exit(3)

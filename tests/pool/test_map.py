@@ -237,7 +237,7 @@ async def test_answered_items_of_a_crashed_chunk_keep_their_answers(gate: Gate) 
         results = pool.map(crash_behind_a_gate, [gate.path] * 3, range(3), chunk=3, on_error="return", ordered=False)
         waiting = asyncio.ensure_future(_list(results))
         await gate.met()
-        gate.open()
+        asyncio.get_running_loop().call_later(0.1, gate.open)  # what took so long leaves at once; quick answers wait for company
         found = await waiting
         assert found[0] == 0 and isinstance(found[1], WorkerDied) and found[2] == 2
 
@@ -252,7 +252,11 @@ def crash_behind_a_gate(path: str, number: int) -> int:
 
 async def test_options_hold_for_each_item(gate: Gate) -> None:
     async with Pool(local=2) as pool:
-        found = await pool.options(timeout=0.2).map(lambda n: stay(gate.path) if n == 2 else n, range(5), chunk=5, on_error="return")
+        warm = [pool.submit(pass_gate, gate.path) for _ in range(2)]
+        await gate.met(2)
+        gate.open(2)
+        await asyncio.gather(*warm)
+        found = await pool.options(timeout=0.8).map(lambda n: stay(gate.path) if n == 2 else n, range(5), chunk=5, on_error="return")
         assert isinstance(found.pop(2), TaskTimeout) and found == [0, 1, 3, 4]
         found = await pool.options(idempotent=False).map(crash_and_count, range(6), chunk=6, on_error="return")
         assert isinstance(found.pop(3), WorkerDied) and found == [0, 1, 2, 4, 5]

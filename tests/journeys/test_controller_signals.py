@@ -1,0 +1,203 @@
+"""However the controller ends, nothing of its pool lives on; and Ctrl-C is what a Python user knows."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from .looks import assert_gone_within, controller, living
+
+GONE_SECONDS = 1.0
+
+PROGRAM = """
+import asyncio, json, os, signal, sys, tempfile, time, psutil
+from aioparallel import Pool
+from tests.journeys import deeds
+
+async def main():
+    folder = tempfile.mkdtemp()
+    async with Pool(local=2) as pool:
+        tasks = [pool.submit(deeds.loop_behind_a_grandchild, f"{folder}/{n}") for n in range(2)]
+        pids = []
+        for n in range(2):
+            while not os.path.exists(f"{folder}/{n}"):
+                await asyncio.sleep(0.01)
+            with open(f"{folder}/{n}") as file:
+                pids += map(int, file.read().split())
+            os.unlink(f"{folder}/{n}")
+        os.rmdir(folder)
+        agent = psutil.Process(psutil.Process(pool.status().slots[0].pid).ppid())
+        print(json.dumps([pids, agent.pid, [child.pid for child in agent.children(recursive=True)]]), flush=True)
+        BODY
+
+asyncio.run(main())
+"""
+
+
+@contextmanager
+def running(body: str = "await asyncio.gather(*tasks)") -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """Give a controller under way, and the pids of everything below it: agent, template, slots, and what their tasks started."""
+    program = controller(PROGRAM.replace("BODY", body))
+    try:
+        line = program.stdout.readline()
+        assert line, program.communicate()[1]
+        of_tasks, agent, below = json.loads(line)
+        assert len(of_tasks) == 6 and set(of_tasks) < set(below), "the template is there as well"
+        pids = [agent, *below]
+        yield program, pids
+        assert living(pids) == []
+    finally:
+        program.kill()
+        program.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGABRT], ids=lambda number: number.name)
+def test_killed(number):
+    with running() as (program, pids):
+        program.send_signal(number)
+        assert_gone_within(GONE_SECONDS, pids)
+        assert program.wait(10) == -number
+
+
+def test_killed_while_its_loop_is_blocked():
+    with running("time.sleep(1000)") as (program, pids):
+        program.kill()
+        assert_gone_within(GONE_SECONDS, pids)
+
+
+def test_killed_while_a_forked_child_of_its_own_holds_the_link():
+    body = "child = os.fork() or time.sleep(1000); print(child, flush=True); await asyncio.gather(*tasks)"
+    with running("\n        ".join(["import warnings; warnings.simplefilter('ignore')", body])) as (program, pids):
+        child = int(program.stdout.readline())
+        program.kill()
+        try:
+            assert_gone_within(GONE_SECONDS, pids)
+            assert living([child]) == [child], "it is not ours"
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_ctrl_c_reaches_the_whole_group_and_ends_in_keyboard_interrupt():
+    with running() as (program, pids):
+        os.killpg(program.pid, signal.SIGINT)
+        assert_gone_within(GONE_SECONDS, pids)
+        _, err = program.communicate(timeout=10)
+        assert program.returncode == -signal.SIGINT
+        assert err.startswith("Traceback (most recent call last)") and err.rstrip().endswith("KeyboardInterrupt")
+        assert "never awaited" not in err and "Error in" not in err and "exception was never retrieved" not in err
+
+
+def test_ctrl_c_while_other_tasks_of_asyncio_wait_for_tasks_of_the_pool():
+    body = """background = [asyncio.create_task(asyncio.wait([task])) for task in tasks]
+        await asyncio.sleep(1000)"""
+    with running(body) as (program, pids):
+        os.killpg(program.pid, signal.SIGINT)
+        assert_gone_within(GONE_SECONDS, pids)
+        _, err = program.communicate(timeout=10)
+        assert program.returncode == -signal.SIGINT and err.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_ctrl_c_may_be_handled():
+    body = """try:
+            await asyncio.gather(*tasks)
+        except asyncio.CancelledError:
+            print([task.cancelled() for task in tasks], flush=True)
+            asyncio.current_task().uncancel()
+        print(await pool.submit(abs, -5), flush=True)"""
+    with running(body) as (program, pids):
+        os.killpg(program.pid, signal.SIGINT)
+        out, _ = program.communicate(timeout=10)
+        assert out.splitlines() == ["[True, True]", "5"]
+
+
+def test_a_second_ctrl_c_is_harder():
+    """The first is being obeyed by code that takes its time; the second ends the program all the same."""
+    body = """try:
+            await asyncio.gather(*tasks)
+        finally:
+            print("cleaning up", flush=True)
+            time.sleep(1000)"""
+    with running(body) as (program, pids):
+        os.killpg(program.pid, signal.SIGINT)
+        assert program.stdout.readline() == "cleaning up\n"
+        began = time.monotonic()
+        os.killpg(program.pid, signal.SIGINT)
+        assert_gone_within(GONE_SECONDS, pids)
+        _, err = program.communicate(timeout=10)
+        assert time.monotonic() - began < 3
+        assert program.returncode == -signal.SIGINT and err.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_a_second_ctrl_c_while_tasks_are_given_grace():
+    body = """task = pool.options(grace=30).submit(deeds.say_when_asked_and_go_on, folder)
+        while not os.path.exists(folder + ".began"):
+            tasks[0].cancel(), tasks[1].cancel()
+            await asyncio.sleep(0.01)
+        os.unlink(folder + ".began")
+        print("waits", flush=True)
+        await task"""
+    with running(body) as (program, pids):
+        assert program.stdout.readline() == "waits\n"
+        os.killpg(program.pid, signal.SIGINT)
+        assert program.stdout.readline() == "asked\n"
+        os.killpg(program.pid, signal.SIGINT)
+        _, err = program.communicate(timeout=10)
+        assert program.returncode == -signal.SIGINT and "KeyboardInterrupt" in err
+
+
+# --- programs that end without closing
+
+FORGETFUL = """
+import asyncio, os, sys, time
+from aioparallel import Pool
+from tests.journeys import deeds
+
+kept = []
+
+async def main():
+    pool = await Pool(local=2).ready(2)
+    HOLD
+    print(await pool.submit(deeds.start_sleeper), *[slot.pid for slot in pool.status().slots], flush=True)
+    task = pool.submit(deeds.loop_in_c)
+    await asyncio.sleep(0.1)
+
+asyncio.run(main())
+END
+"""
+
+
+@pytest.mark.parametrize("hold", ["", "kept.append(pool)", "kept.append(pool); pool.itself = pool"])
+@pytest.mark.parametrize("end", ["", "sys.exit(0)"])
+def test_a_program_that_forgets_to_close_ends_promptly_and_is_told(hold, end):
+    program = controller(FORGETFUL.replace("HOLD", hold or "pass").replace("END", end))
+    line = program.stdout.readline()
+    assert line, program.communicate()[1]
+    began = time.monotonic()
+    _, err = program.communicate(timeout=20)
+    assert time.monotonic() - began < 3
+    assert program.returncode == 0
+    assert "ResourceWarning" in err and "was never closed" in err
+    assert_gone_within(GONE_SECONDS, map(int, line.split()))
+
+
+def test_a_program_that_leaves_by_os_exit():
+    program = controller(FORGETFUL.replace("HOLD", "pass").replace("END", "").replace("asyncio.sleep(0.1)", "os._exit(4)"))
+    line = program.stdout.readline()
+    assert line, program.communicate()[1]
+    assert program.wait(10) == 4
+    program.communicate()
+    assert_gone_within(GONE_SECONDS, map(int, line.split()))
+
+
+def test_an_exception_in_the_block_kills_and_is_what_the_user_sees():
+    with running("raise ValueError('mine')") as (program, pids):
+        _, err = program.communicate(timeout=10)
+        assert program.returncode == 1 and err.rstrip().endswith("ValueError: mine")
+        assert_gone_within(GONE_SECONDS, pids)
