@@ -15,19 +15,17 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar, cast, overload
 
-from ._jobs.task import FIRST_MAP_ID, Task
-from ._wire.codec import dumps
-from ._wire.functions import FunctionTable, qualified_name
+from ._jobs.making import Maker
+from ._jobs.mapping import make_map
 from ._jobs.results import Results
-from ._jobs.sources import zipped
-from ._jobs.stream import Plan, Stream
+from ._jobs.task import Task
+from ._observe.subscription import Subscription
 from ._worker import context
 from ._worker.machine import descriptor_limit, usable_cpus
-from ._observe.subscription import Subscription
-from .errors import HostError, PoolClosed, SerializationError, UsageError
+from .errors import HostError, PoolClosed, UsageError
 from .events import Event
 from .options import DEFAULTS, Options
-from .status import QUEUED, PoolStatus
+from .status import PoolStatus
 
 if TYPE_CHECKING:
     from ._hosts.base import Host
@@ -40,7 +38,6 @@ T = TypeVar("T")
 
 DESCRIPTORS_A_SLOT = 3
 DESCRIPTORS_BESIDES = 32
-_NEVER = float("inf")
 _get_running_loop = asyncio._get_running_loop
 
 
@@ -61,7 +58,10 @@ class Submitter:
         its end in the slot. Raises SerializationError for what cannot be pickled, PoolClosed, and UsageError when called from another
         thread or event loop than the pool's.
         """
-        return self._pool._make_task(self._options, fn, args, kwargs)
+        pool = self._pool
+        if _get_running_loop() is not pool._loop or pool._phase != "open":
+            pool._check_open()
+        return pool._maker.make(self._options, fn, args, kwargs)
 
     def map(
         self,
@@ -83,7 +83,8 @@ class Submitter:
         With `timeout`, `deadline`, `memory`, `grace`, `isolate` or `idempotent=False` each item travels for itself. Raises ValueError
         for what cannot be.
         """
-        return make_map(self._pool, self._options, fn, iterables, limit, ordered, chunk, on_error)
+        pool = self._pool
+        return make_map(pool._maker, pool._check_open, pool._slots, self._options, fn, iterables, limit, ordered, chunk, on_error)
 
     def options(self, **changes: Any) -> PoolView:
         """Return a view of the pool whose calls are made differently; the pool itself does not change.
@@ -147,16 +148,14 @@ class Pool(Submitter):
         self._slots = 1 if local == "serial" else usable_cpus() if local is None else cast(int, local)
         self._name = name or "pool"
         self._seed = int.from_bytes(os.urandom(8), "little") if seed is None else seed
-        self._preload = preload
+        self._preload = tuple(preload)
         self._max_tasks_per_slot = max_tasks_per_slot
         self._python = python
         self._pool = self
         self._options = DEFAULTS
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
-        self._functions = FunctionTable()
-        self._last_id = 0
-        self._last_map_id = FIRST_MAP_ID - 1
+        self._maker = Maker()
         self._subscriptions: list[Subscription] = []
         self._opened_at = 0.0
         self._engine: Engine = cast("Engine", None)
@@ -181,6 +180,7 @@ class Pool(Submitter):
             from ._scheduler.engine import Engine  # while the agent starts, on another core
 
             self._engine = Engine([host], max_tasks_per_slot=self._max_tasks_per_slot, publish=self._publish)
+            self._maker.loop, self._maker.owner = self._loop, self._engine
         except BaseException:
             self._phase = "closed"
             host.abandon()
@@ -288,52 +288,11 @@ class Pool(Submitter):
 
     # --- tasks
 
-    def _make_task(
-        self,
-        options: Options,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        *,
-        payload: tuple[bytes, tuple[Any, ...]] | None = None,
-        sink: Any = None,
-        seed_path: tuple[Any, ...] | None = None,
-    ) -> Task[Any]:
-        """Make a task; `payload`, `sink` and `seed_path` are a map's."""
-        loop = self._loop
-        if _get_running_loop() is not loop or self._phase != "open":
+    def _check_open(self) -> None:
+        """Raise unless a task can be submitted here and now."""
+        if _get_running_loop() is not self._loop or self._phase != "open":
             self._check_here()
             raise PoolClosed(f"the pool is {self._phase} and takes no more tasks")
-        try:
-            function = self._functions.entry(fn) or _named(fn)
-            if payload is None:
-                payload = dumps((args, kwargs) if not isinstance(function, str) else ((fn, *args), kwargs), options.copy)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            raise _unpicklable(fn, error) from error
-        now = monotonic()
-        task: Task[Any] = Task(loop=loop)
-        if seed_path is None:
-            self._last_id = task._id = self._last_id + 1
-            task._extras = options.extras
-        else:
-            self._last_map_id = task._id = self._last_map_id + 1
-            task._extras = options.extras_with(seed_path)
-        task._function = function
-        task._payload, task._buffers = payload
-        task._options = options
-        task._state = QUEUED
-        task._attempts = ()
-        task._failures = task._losses = 0
-        task._asked = False
-        task._message = None
-        task._queued = now
-        task._deadline = _NEVER if options.deadline is None else now + options.deadline
-        task._sink = sink
-        task._engine = self._engine
-        self._engine.submit(task)
-        return task
 
     def _check_here(self) -> None:
         """Raise unless the pool is open and this is its thread, loop and process."""
@@ -419,50 +378,3 @@ def _check_types(name: Any, seed: Any, preload: Any, python: Any) -> None:
         raise TypeError(f"seed={seed!r}: give an int, or None to have one drawn")
     if python is not None and not isinstance(python, str):
         raise TypeError(f"python={python!r}: give the path of an interpreter, as a str")
-
-
-def _named(fn: Any) -> str:
-    """Return the name of a callable that travels with its arguments."""
-    if not callable(fn):
-        hint = "; pass the function and its arguments apart: submit(f, x), not submit(f(x))" if asyncio.iscoroutine(fn) else ""
-        raise TypeError(f"submit() takes a function, not {type(fn).__qualname__}{hint}")
-    return qualified_name(getattr(fn, "func", fn))
-
-
-def _unpicklable(fn: Any, error: BaseException) -> Exception:
-    if isinstance(error, TypeError) and not callable(fn):
-        if asyncio.iscoroutine(fn):
-            fn.close()
-        return error
-    name = getattr(fn, "__qualname__", type(fn).__qualname__)
-    return SerializationError(f"the call of {name} could not be pickled: {type(error).__name__}: {error}")
-
-
-def make_map(
-    pool: Pool, options: Options, fn: Any, sources: tuple[Any, ...], limit: int | None, ordered: bool, chunk: int | None, on_error: str
-) -> Results[Any]:
-    """Check the arguments of `Pool.map` and return its results, not begun."""
-    for name, value in (("limit", limit), ("chunk", chunk)):
-        if value is not None and (type(value) is not int or value < 1):
-            raise ValueError(f"{name}={value!r}: give a number of items (1 or more), or None")
-    if on_error not in ("raise", "return"):
-        raise ValueError(f'on_error={on_error!r}: give "raise" or "return"')
-    if not sources:
-        raise TypeError("map() needs at least one iterable")
-    name = _named(fn)
-    source = zipped(sources)
-    alone = options.but({"retries": 0}) if options.retries else options
-    special = (options.timeout, options.deadline, options.memory, options.grace or None, options.isolate or None)
-    single = chunk == 1 or options.idempotent is False or bool(options.retries) or any(value is not None for value in special)
-
-    star = len(sources) > 1
-    pool._last_id += 1
-
-    def launch(item: Any, seed_path: tuple[Any, ...]) -> Task[Any]:
-        return pool._make_task(options, fn, item if star else (item,), {}, seed_path=seed_path)
-
-    def launch_chunk(payload: tuple[bytes, tuple[Any, ...]], sink: Any, seed_path: tuple[Any, ...]) -> Task[Any]:
-        return pool._make_task(alone, fn, (), {}, payload=payload, sink=sink, seed_path=seed_path)
-
-    plan = Plan(launch, launch_chunk, pool._last_id, name, pool._slots, star, limit, chunk, single, options.copy)
-    return Results(lambda ordered, wake: Stream(plan, source, ordered, wake), name, ordered, on_error)

@@ -29,7 +29,7 @@ class Outcome(NamedTuple):
 class Death(NamedTuple):
     """The end of a slot and of everything below it, as its agent saw it."""
 
-    index: int
+    slot: int
     incarnation: int
     exit_code: int | None
     signal: int | None

@@ -25,8 +25,13 @@ FIRST_MAP_ID = 1 << 32
 """A map's tasks are counted from here on: how many they are depends on the moment, and a seed must not."""
 
 
-class Canceller(Protocol):
-    """Who cancels a task: the engine."""
+class Owner(Protocol):
+    """Who runs a task and settles it: the engine."""
+
+    def submit(self, task: Task[Any]) -> None:
+        """Take a new task."""
+        ...
+
 
     def cancel(self, task: Task[Any], message: Any) -> bool:
         """Ask for the task's end; as `Future.cancel`."""
@@ -110,7 +115,7 @@ class Task(asyncio.Future[T]):
     _message: Any
     _queued: float
     _deadline: float
-    _engine: Canceller
+    _engine: Owner
     _sink: Any
     _extras: bytes
     """What the slot must know besides: see `_wire/messages.EXTRAS`."""

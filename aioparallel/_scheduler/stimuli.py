@@ -34,15 +34,15 @@ class Recalled(NamedTuple):
     """A Recall was carried out: so many of the slot's last attempts will never begin."""
 
     host: str
-    index: int
-    count: int
+    slot: int
+    taken: int
 
 
 class Answered(NamedTuple):
     """A slot gave answers, in order."""
 
     host: str
-    index: int
+    slot: int
     incarnation: int
     outcomes: list[Outcome]
 
@@ -51,7 +51,7 @@ class SlotUp(NamedTuple):
     """A slot can work."""
 
     host: str
-    index: int
+    slot: int
     incarnation: int
     pid: int
 
@@ -67,7 +67,7 @@ class Missed(NamedTuple):
     """A Kill found its attempt not running."""
 
     host: str
-    index: int
+    slot: int
     incarnation: int
     ident: int
 
@@ -107,7 +107,7 @@ class Launch(NamedTuple):
     """Send attempts to a slot."""
 
     host: str
-    index: int
+    slot: int
     attempts: Sequence[Attempt]
 
 
@@ -115,14 +115,14 @@ class Recall(NamedTuple):
     """Take back what a slot has not begun; answer with Recalled."""
 
     host: str
-    index: int
+    slot: int
 
 
 class Kill(NamedTuple):
     """Kill the slot's tree if it runs that attempt."""
 
     host: str
-    index: int
+    slot: int
     ident: int
     grace: float
 
@@ -131,7 +131,7 @@ class Spawn(NamedTuple):
     """Begin a slot."""
 
     host: str
-    index: int
+    slot: int
     incarnation: int
 
 
@@ -139,7 +139,7 @@ class Retire(NamedTuple):
     """Let an idle slot end."""
 
     host: str
-    index: int
+    slot: int
 
 
 class Settle(NamedTuple):

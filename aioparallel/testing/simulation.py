@@ -19,7 +19,7 @@ from contextvars import Context
 from typing import Any
 
 from .._hosts.base import Death, Outcome
-from .._jobs.task import Canceller, Task
+from .._jobs.task import Owner, Task
 from .._scheduler.state import State
 from .._scheduler.stimuli import (
     Answered,
@@ -230,7 +230,7 @@ class Simulation:
 
 
 def make_task(
-    number: int, function: str, payload: bytes, sink: Any, options: Options, *, loop: asyncio.AbstractEventLoop, engine: Canceller, now: float
+    number: int, function: str, payload: bytes, sink: Any, options: Options, *, loop: asyncio.AbstractEventLoop, engine: Owner, now: float
 ) -> Task[Any]:
     """Return a task as `Pool` makes them, of a function that is only a name."""
     task: Task[Any] = Task(loop=loop)

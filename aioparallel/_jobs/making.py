@@ -1,0 +1,100 @@
+"""From a call to a task: pickled at the caller's line, numbered, and handed to the engine.
+
+Guarantees
+    What cannot travel raises here, as SerializationError or TypeError, and nothing of it is left. Numbers are given in the order of the
+    calls; a map's own tasks are counted apart, so that a seed never depends on how its items travelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from .._wire.codec import dumps
+from .._wire.functions import FunctionTable, qualified_name
+from ..errors import SerializationError
+from ..options import Options
+from ..status import QUEUED
+from .task import FIRST_MAP_ID, Owner, Task
+
+_NEVER = float("inf")
+
+
+class Maker:
+    """Makes the tasks of one pool."""
+
+    __slots__ = ("_functions", "_last_id", "_last_map_id", "loop", "owner")
+
+    loop: asyncio.AbstractEventLoop
+    owner: Owner
+
+    def __init__(self) -> None:
+        self._functions = FunctionTable()
+        self._last_id = 0
+        self._last_map_id = FIRST_MAP_ID - 1
+
+    def next_id(self) -> int:
+        """Return the number of a task or map."""
+        self._last_id += 1
+        return self._last_id
+
+    def make(
+        self,
+        options: Options,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        payload: tuple[bytes, tuple[Any, ...]] | None = None,
+        sink: Any = None,
+        seed_path: tuple[Any, ...] | None = None,
+    ) -> Task[Any]:
+        """Return the task of a call, submitted. `payload`, `sink` and `seed_path` are a map's."""
+        try:
+            function = self._functions.entry(fn) or name_of(fn)
+            if payload is None:
+                payload = dumps((args, kwargs) if not isinstance(function, str) else ((fn, *args), kwargs), options.copy)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise _unpicklable(fn, error) from error
+        now = monotonic()
+        task: Task[Any] = Task(loop=self.loop)
+        if seed_path is None:
+            self._last_id = task._id = self._last_id + 1
+            task._extras = options.extras
+        else:
+            self._last_map_id = task._id = self._last_map_id + 1
+            task._extras = options.extras_with(seed_path)
+        task._function = function
+        task._payload, task._buffers = payload
+        task._options = options
+        task._state = QUEUED
+        task._attempts = ()
+        task._failures = task._losses = 0
+        task._asked = False
+        task._message = None
+        task._queued = now
+        task._deadline = _NEVER if options.deadline is None else now + options.deadline
+        task._sink = sink
+        task._engine = self.owner
+        self.owner.submit(task)
+        return task
+
+
+def name_of(fn: Any) -> str:
+    """Return the name of a callable that travels with its arguments. Raises TypeError for what cannot be called."""
+    if not callable(fn):
+        hint = "; pass the function and its arguments apart: submit(f, x), not submit(f(x))" if asyncio.iscoroutine(fn) else ""
+        raise TypeError(f"submit() takes a function, not {type(fn).__qualname__}{hint}")
+    return qualified_name(getattr(fn, "func", fn))
+
+
+def _unpicklable(fn: Any, error: BaseException) -> Exception:
+    if isinstance(error, TypeError) and not callable(fn):
+        if asyncio.iscoroutine(fn):
+            fn.close()
+        return error
+    name = getattr(fn, "__qualname__", type(fn).__qualname__)
+    return SerializationError(f"the call of {name} could not be pickled: {type(error).__name__}: {error}")

@@ -1,0 +1,56 @@
+"""From the arguments of `Pool.map` to its results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..options import Options
+from .making import Maker, name_of
+from .results import Results
+from .sources import zipped
+from .stream import Plan, Stream
+from .task import Task
+
+
+def make_map(
+    maker: Maker,
+    check: Callable[[], None],
+    slots: int,
+    options: Options,
+    fn: Any,
+    sources: tuple[Any, ...],
+    limit: int | None,
+    ordered: bool,
+    chunk: int | None,
+    on_error: str,
+) -> Results[Any]:
+    """Check the arguments and return the results, not begun. `check` raises where the pool takes no tasks."""
+    _check_arguments(sources, limit, chunk, on_error)
+    name = name_of(fn)
+    source = zipped(sources)
+    alone = options.but({"retries": 0}) if options.retries else options
+    special = (options.timeout, options.deadline, options.memory, options.grace or None, options.isolate or None)
+    single = chunk == 1 or options.idempotent is False or bool(options.retries) or any(value is not None for value in special)
+    star = len(sources) > 1
+
+    def launch(item: Any, seed_path: tuple[Any, ...]) -> Task[Any]:
+        check()
+        return maker.make(options, fn, item if star else (item,), {}, seed_path=seed_path)
+
+    def launch_chunk(payload: tuple[bytes, tuple[Any, ...]], sink: Any, seed_path: tuple[Any, ...]) -> Task[Any]:
+        check()
+        return maker.make(alone, fn, (), {}, payload, sink, seed_path)
+
+    plan = Plan(launch, launch_chunk, maker.next_id(), name, slots, star, limit, chunk, single, options.copy)
+    return Results(lambda ordered, wake: Stream(plan, source, ordered, wake), name, ordered, on_error)
+
+
+def _check_arguments(sources: tuple[Any, ...], limit: Any, chunk: Any, on_error: Any) -> None:
+    for name, value in (("limit", limit), ("chunk", chunk)):
+        if value is not None and (type(value) is not int or value < 1):
+            raise ValueError(f"{name}={value!r}: give a number of items (1 or more), or None")
+    if on_error not in ("raise", "return"):
+        raise ValueError(f'on_error={on_error!r}: give "raise" or "return"')
+    if not sources:
+        raise TypeError("map() needs at least one iterable")
