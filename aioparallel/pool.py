@@ -14,6 +14,7 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar, cast, overload
+from weakref import ref
 
 from ._jobs.making import Maker
 from ._jobs.mapping import make_map
@@ -156,7 +157,8 @@ class Pool(Submitter):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
         self._maker = Maker()
-        self._subscriptions: list[Subscription] = []
+        self._readers: list[ref[Subscription]] = []
+        """Weak: one that was dropped has gone, and events are built for the others alone."""
         self._opened_at = 0.0
         self._engine: Engine = cast("Engine", None)
 
@@ -263,8 +265,9 @@ class Pool(Submitter):
             await self._engine.finish()
         finally:
             self._phase = "closed"
-            for subscription in self._subscriptions:
-                subscription.end()
+            for reader in self._readers:
+                if (subscription := reader()) is not None:
+                    subscription.end()
 
     async def ready(self, slots: int | None = None, *, timeout: float | None = None) -> Self:
         """Open the pool if need be, and return it when so many slots are up (None: when its host can begin slots).
@@ -328,19 +331,19 @@ class Pool(Submitter):
         At most 10,000 events wait for a slow reader; then the oldest are dropped and an EventsLost says how many.
         """
         self._check_here()
-        subscription = Subscription(self._unsubscribe)
-        self._subscriptions.append(subscription)
+        subscription = Subscription(lambda closed: self._unsubscribe(ref(closed)))
+        self._readers = [*self._readers, ref(subscription, self._unsubscribe)]
         self._engine.state.watched = True
         return subscription
 
-    def _unsubscribe(self, subscription: Subscription) -> None:
-        if subscription in self._subscriptions:
-            self._subscriptions.remove(subscription)
-        self._engine.state.watched = bool(self._subscriptions)
+    def _unsubscribe(self, gone: ref[Subscription]) -> None:
+        self._readers = [reader for reader in self._readers if reader != gone and reader() is not None]
+        self._engine.state.watched = bool(self._readers)
 
     def _publish(self, event: Event) -> None:
-        for subscription in self._subscriptions:
-            subscription.put(event)
+        for reader in self._readers:
+            if (subscription := reader()) is not None:
+                subscription.put(event)
 
     def __repr__(self) -> str:
         if self._phase in ("new", "closed"):

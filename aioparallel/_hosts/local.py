@@ -28,6 +28,7 @@ from weakref import WeakSet
 from .._jobs.task import Attempt
 from .._wire.frames import FrameReader, encode
 from .._wire.messages import (
+    BURIED,
     CLOSE,
     DIED,
     DISMISS,
@@ -75,6 +76,8 @@ class LocalHost(Host):
         self._pending: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._scratch = os.path.join(temporary_folder(), f"aioparallel-{self._nonce}")
         self._inert = False
+        self._closing = False
+        self._buried = False
         _hosts.add(self)
 
     # --- up and down
@@ -84,6 +87,8 @@ class LocalHost(Host):
         python = self._python or sys.executable
         if not python or getattr(sys, "frozen", False):
             raise HostError(self.name, "this program has no Python interpreter of its own to start slots with: name one with Pool(python=...)")
+        if self._closing:
+            return  # the pool was closed before the lost agent had a successor
         self._generation += 1
         self._loop = asyncio.get_running_loop()
         ours, theirs = (above_standard(end) for end in socket.socketpair())
@@ -143,9 +148,13 @@ class LocalHost(Host):
 
     def close(self) -> None:
         """Kill everything; `host_down` follows."""
-        self._tell(CLOSE, 0)
+        self._closing = True
         if self._inert:
             self._loop.call_soon(self._reports.host_down, self.name, "this is a forked child's copy", {})
+        elif self._agent is None:
+            self._loop.call_soon(self._lost)
+        else:
+            self._tell(CLOSE, 0)
 
     def forked(self) -> None:
         """Become inert: this is a forked child's copy. Its loop's selector is the parent's too, so nothing is unregistered."""
@@ -178,6 +187,16 @@ class LocalHost(Host):
                 os.kill(self._agent_pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+            self._bury()
+
+    def _bury(self) -> None:
+        """Do what an agent that was killed has not done, and no successor will do."""
+        import shutil
+
+        from .._worker.reaper import sweep
+
+        sweep(f"{self._nonce}.")
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     # --- slots
 
@@ -275,6 +294,8 @@ class LocalHost(Host):
             self._reports.host_failed(self.name, values[2])
         elif kind == NOTICE:
             self._reports.noticed(self.name, values[0])
+        elif kind == BURIED:
+            self._buried = True
         elif kind != SPAWNED:
             log.warning("host %s sent an unknown message (%d)", self.name, kind)
 
@@ -298,6 +319,8 @@ class LocalHost(Host):
         self._pending.clear()
         self.abandon()
         self._agent_pid = 0
+        if self._closing and not self._buried:
+            self._bury()
         self._reports.host_down(self.name, "its agent ended", unbegun)
 
 

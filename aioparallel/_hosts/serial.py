@@ -44,7 +44,7 @@ class SerialHost(Host):
     async def start(self) -> None:
         """See `Host.start`."""
         warnings.warn(
-            'Pool(local="serial") runs tasks in this process: crashes, exits and endless loops are not contained', RuntimeWarning, stacklevel=2
+            'Pool(local="serial") runs tasks in this process: crashes, exits and endless loops are not contained', RuntimeWarning, stacklevel=4
         )
         self._loop = asyncio.get_running_loop()
 

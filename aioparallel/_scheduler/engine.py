@@ -94,9 +94,9 @@ class Engine:
             SettleCancelled: self._settle_cancelled,
             Fail: self._fail,
             Recall: self._recall,
-            Kill: lambda action: self.hosts[action.host].kill(action.index, action.ident, action.grace),
-            Spawn: lambda action: self.hosts[action.host].spawn(action.index, action.incarnation),
-            Retire: lambda action: self.hosts[action.host].retire(action.index),
+            Kill: lambda action: self.hosts[action.host].kill(action.slot, action.ident, action.grace),
+            Spawn: lambda action: self.hosts[action.host].spawn(action.slot, action.incarnation),
+            Retire: lambda action: self.hosts[action.host].retire(action.slot),
             CloseHost: lambda action: self._close_host(action.host),
             Emit: lambda action: self._publish(action.event),
         }
@@ -211,16 +211,19 @@ class Engine:
         return PoolStatus(
             name=name, state=phase, uptime_seconds=uptime, slots=slots, max_slots=max_slots, queued=self.load()[1],
             running=sum(len(slot.outstanding) for slot in state.slots.values()), succeeded=endings.succeeded, failed=endings.failed_count,
-            cancelled=endings.cancelled_count, retried=endings.retried, run_seconds=endings.run_seconds, notes=tuple(self.notes),
+            cancelled=endings.cancelled_count, retried=endings.retried, run_seconds=endings.run_seconds, notes=self._all_notes(),
         )  # fmt: skip
+
+    def _all_notes(self) -> tuple[str, ...]:
+        return (*self.notes, *(f"{host.name}: {host.failed}" for host in self.state.hosts.values() if host.failed is not None))
 
     # --- actions
 
     def _launch(self, action: Launch) -> None:
-        self.hosts[action.host].launch(action.index, action.attempts)
+        self.hosts[action.host].launch(action.slot, action.attempts)
 
     def _recall(self, action: Recall) -> None:
-        self.feed(Recalled(action.host, action.index, self.hosts[action.host].recall(action.index)))
+        self.feed(Recalled(action.host, action.slot, self.hosts[action.host].recall(action.slot)))
 
     def _close_host(self, name: str) -> None:
         self.hosts[name].close()
@@ -340,7 +343,7 @@ class Engine:
 
     def slot_died(self, host: str, death: Death) -> None:
         """See `Reports`."""
-        log.debug("slot %s/%d died: %s", host, death.index, death)
+        log.debug("slot %s/%d died: %s", host, death.slot, death)
         self.feed(SlotDied(host, death))
 
     def missed(self, host: str, index: int, incarnation: int, ident: int) -> None:
@@ -360,7 +363,6 @@ class Engine:
     def host_failed(self, host: str, reason: str) -> None:
         """See `Reports`."""
         log.error("%s", HostError(host, reason))
-        self.notes.append(f"{host}: {reason}")
         self.feed(HostFailed(host, reason))
 
     def host_down(self, host: str, reason: str, unbegun: dict[int, int]) -> None:

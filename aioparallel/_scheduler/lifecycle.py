@@ -18,7 +18,6 @@ TASK: dict[tuple[str, str], str] = {
     (RUNNING, "succeeded"): SUCCEEDED,
     (RUNNING, "failed"): FAILED,
     (STOPPING, "cancelled"): CANCELLED,
-    (STOPPING, "failed"): FAILED,
     (SUCCEEDED, "unreadable"): FAILED,
     (FAILED, "unreadable"): FAILED,
     (SUCCEEDED, "withdrawn"): CANCELLED,

@@ -216,7 +216,7 @@ class State:
         assign(self, now, actions)
 
     def _answered(self, stimulus: Answered, now: float, actions: list[Action]) -> None:
-        slot = self._slot(stimulus.host, stimulus.index, stimulus.incarnation)
+        slot = self._slot(stimulus.host, stimulus.slot, stimulus.incarnation)
         if slot is None:
             return
         outstanding, done = slot.outstanding, slot.done
@@ -264,10 +264,10 @@ class State:
         actions.append(Recall(place.host, place.index))
 
     def _recalled(self, stimulus: Recalled, now: float, actions: list[Action]) -> None:
-        slot = self.slots.get((stimulus.host, stimulus.index))
+        slot = self.slots.get((stimulus.host, stimulus.slot))
         if slot is None:
             return
-        back = [slot.outstanding.pop() for _ in range(min(stimulus.count, len(slot.outstanding)))][::-1]
+        back = [slot.outstanding.pop() for _ in range(min(stimulus.taken, len(slot.outstanding)))][::-1]
         slot.launched -= len(back)
         slot.load = sum(attempt.estimate for attempt in slot.outstanding)
         self.requeue(back, "recalled", now, actions)
@@ -286,7 +286,7 @@ class State:
             actions.append(Kill(slot.host, slot.index, attempt.ident, grace))
 
     def _missed(self, stimulus: Missed, now: float, actions: list[Action]) -> None:
-        slot = self._slot(stimulus.host, stimulus.index, stimulus.incarnation)
+        slot = self._slot(stimulus.host, stimulus.slot, stimulus.incarnation)
         if slot is None or stimulus.ident != slot.killing:
             return
         if slot.outstanding and slot.outstanding[0].ident == stimulus.ident:
@@ -306,7 +306,7 @@ class State:
 
     def _slot_died(self, stimulus: SlotDied, now: float, actions: list[Action]) -> None:
         death = stimulus.death
-        slot = self._slot(stimulus.host, death.index, death.incarnation)
+        slot = self._slot(stimulus.host, death.slot, death.incarnation)
         if slot is None:
             return
         started = slot.state != "starting"

@@ -59,6 +59,8 @@ FAILED = 52
 """The host cannot offer slots, or not this one. body: (index | -1, incarnation, text)."""
 NOTICE = 53
 """Something that status should say. body: (text,)."""
+BURIED = 54
+"""The agent's last word: all that was below it is dead. body: ()."""
 
 # agent <-> template
 FORK = 64

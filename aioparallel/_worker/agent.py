@@ -22,6 +22,7 @@ from time import monotonic
 
 from .._wire.frames import FrameReader, encode
 from .._wire.messages import (
+    BURIED,
     BY_CANCEL,
     CLEAN,
     CLOSE,
@@ -36,7 +37,6 @@ from .._wire.messages import (
     MISSED,
     NOTICE,
     PRELOADED,
-    PROTOCOL,
     SPAWN,
     SPAWNED,
     WELCOME,
@@ -47,7 +47,7 @@ from .._wire.messages import (
 from . import procs
 from .page import FOREVER, Page, make_memory, map_memory
 from .reaper import bury_all, reap, sweep
-from .template import Template, receive_with_fds, send_with_fds
+from .template import Template, mismatch, receive_with_fds, send_with_fds
 from .ward import Check, Ward
 
 PRELOAD_SECONDS = 60
@@ -97,8 +97,11 @@ class Agent:
             while not self._stop:
                 self._turn()
         finally:
-            bury_all()
+            buried = bury_all()
             self._remove_scratch()
+            if buried:
+                self._tell(BURIED, 0)
+                self._flush()
 
     def _turn(self) -> None:
         now = monotonic()
@@ -213,9 +216,9 @@ class Agent:
         self._poll.modify(self._link.fileno(), POLLIN | POLLOUT if self._out else POLLIN)
 
     def _begin(self, config: dict[str, object]) -> None:
-        mismatch = _mismatch(config)
-        if mismatch:
-            self._fail(-1, 0, mismatch)
+        wrong = mismatch(config)
+        if wrong:
+            self._fail(-1, 0, wrong)
             return
         self._config = config
         if config["sweep"]:
@@ -415,18 +418,6 @@ class Agent:
             import shutil
 
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _mismatch(config: dict[str, object]) -> str:
-    """Return why this interpreter cannot serve that controller, or nothing."""
-    from _frozen_importlib_external import MAGIC_NUMBER
-
-    ours = {"protocol": PROTOCOL, "implementation": sys.implementation.name, "magic": MAGIC_NUMBER, "byteorder": sys.byteorder}
-    wrong = [f"{name} {theirs!r} there, {ours[name]!r} here" for name, theirs in config["versions"].items() if ours[name] != theirs]  # type: ignore[attr-defined]
-    if not wrong:
-        return ""
-    version = ".".join(map(str, sys.version_info[:3]))
-    return f"its Python ({sys.executable}, {version}) is not the controller's ({config['python']}): {'; '.join(wrong)}; set python= to one that is"
 
 
 def main(fd: int, controller_pid: int) -> None:

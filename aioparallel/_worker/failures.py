@@ -43,6 +43,19 @@ def _trace(error: BaseException) -> str:
     return "".join(lines).rstrip("\n")
 
 
+_COMPARED = frozenset({type(None), bool, int, float, complex, str, bytes})
+
+
+def _alike(one: tuple[object, ...], other: tuple[object, ...]) -> bool:
+    """Return whether arguments are the same, as far as one can tell without running code of the user's."""
+    if len(one) != len(other):
+        return False
+    for mine, theirs in zip(one, other):  # noqa: B905 - as long as each other
+        if type(mine) is not type(theirs) or (type(mine) in _COMPARED and mine != theirs and mine == mine):
+            return False
+    return True
+
+
 def travels(error: BaseException) -> bytes:
     """Return the exception's pickle if it can be pickled and rebuilt, else nothing."""
     try:
@@ -53,7 +66,7 @@ def travels(error: BaseException) -> bytes:
             data = pickle.dumps(error, 5)
         rebuilt = loads(data)
         # Rebuilt as another type, or with other arguments (a lossy __reduce__): text tells more truth.
-        if type(rebuilt) is not type(error):
+        if type(rebuilt) is not type(error) or not _alike(rebuilt.args, error.args):
             return b""
     except BaseException:  # noqa: BLE001 - hooks of the user's may raise anything
         return b""

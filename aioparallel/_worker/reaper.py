@@ -29,8 +29,8 @@ def reap() -> list[tuple[int, bool, int]]:
             found.append((info.si_pid, False, info.si_status & 0x7F))
 
 
-def bury_all() -> None:
-    """Kill everything below this process and reap it."""
+def bury_all() -> bool:
+    """Kill everything below this process and reap it; return whether all of it is gone."""
     until = monotonic() + BURY_SECONDS
     while monotonic() < until:
         below = procs.freeze_tree(os.getpid())
@@ -39,15 +39,16 @@ def bury_all() -> None:
             while os.waitid(os.P_ALL, 0, os.WEXITED | (os.WNOHANG if below else 0)) is not None:
                 pass
         except ChildProcessError:
-            return
+            return True
         sleep(0.001)  # they die as fast as the kernel lets them; there is nothing else left to do for this process
+    return False
 
 
-def sweep(nonce: str, own: str) -> None:
-    """Kill what an agent of the same pool that was killed itself has left behind: whatever carries the pool's nonce but not ours."""
+def sweep(nonce: str, own: str = "") -> None:
+    """Kill what an agent that was killed itself has left behind: whatever carries the pool's nonce, but for what carries our `own`."""
     until = monotonic() + BURY_SECONDS
     while monotonic() < until:
-        ours = {os.getpid(), *procs.carriers(own)}
+        ours = {os.getpid(), *(procs.carriers(own) if own else ())}
         left = procs.carriers(nonce, ours)
         if not left:
             return

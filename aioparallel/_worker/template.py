@@ -19,7 +19,7 @@ from _socket import socket as Socket  # `socket` would import `selectors` and `e
 from marshal import dumps as marshal, loads as unmarshal
 
 from .._wire.frames import FrameReader, encode
-from .._wire.messages import CLEAN, FAILED, FORK, FORKED, PRELOADED, pack, unpack
+from .._wire.messages import CLEAN, FAILED, FORK, FORKED, PRELOADED, PROTOCOL, pack, unpack
 from . import procs
 from .page import Page, map_memory
 
@@ -140,6 +140,18 @@ def send_with_fds(socket: Socket, data: bytes, fds: list[int]) -> int:
 
     content = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
     return socket.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, content)] if fds else [])
+
+
+def mismatch(config: dict[str, object]) -> str:
+    """Return why this interpreter cannot serve that controller, or nothing."""
+    from _frozen_importlib_external import MAGIC_NUMBER
+
+    ours = {"protocol": PROTOCOL, "implementation": sys.implementation.name, "magic": MAGIC_NUMBER, "byteorder": sys.byteorder}
+    wrong = [f"{name} {theirs!r} there, {ours[name]!r} here" for name, theirs in config["versions"].items() if ours[name] != theirs]  # type: ignore[attr-defined]
+    if not wrong:
+        return ""
+    version = ".".join(map(str, sys.version_info[:3]))
+    return f"its Python ({sys.executable}, {version}) is not the controller's ({config['python']}): {'; '.join(wrong)}; set python= to one that is"
 
 
 def become_python(config: dict[str, object]) -> None:

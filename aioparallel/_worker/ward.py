@@ -94,6 +94,7 @@ class Ward:
             return "missed"
         if check.grace > 0 and not check.asked:
             self.page.asked = check.ident
+            self.page.watched_until = 0.0  # nobody looks at this attempt's limit again: the next one that has a limit must knock
             os.kill(self.pid, SIGURG)
             self._go_on()
             self.ask_until = monotonic() + check.grace, Check(check.ident, check.why, 0.0, asked=True)

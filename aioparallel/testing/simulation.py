@@ -76,11 +76,11 @@ class Simulation:
         self._feeding = False
         self._last_id = 0
         self._perform: dict[type, Callable[[Any], None]] = {
-            Launch: lambda action: self.hosts[action.host].launch(action.index, action.attempts),
+            Launch: lambda action: self.hosts[action.host].launch(action.slot, action.attempts),
             Recall: self._recall,
-            Kill: lambda action: self.hosts[action.host].kill(action.index, action.ident, action.grace),
-            Spawn: lambda action: self.hosts[action.host].spawn(action.index, action.incarnation),
-            Retire: lambda action: self.hosts[action.host].retire(action.index),
+            Kill: lambda action: self.hosts[action.host].kill(action.slot, action.ident, action.grace),
+            Spawn: lambda action: self.hosts[action.host].spawn(action.slot, action.incarnation),
+            Retire: lambda action: self.hosts[action.host].retire(action.slot),
             CloseHost: lambda action: self.hosts[action.host].close(),
             Settle: self._settle,
             Fail: lambda action: self._finish(action.task, action.error),
@@ -167,7 +167,7 @@ class Simulation:
     # --- performing
 
     def _recall(self, action: Recall) -> None:
-        self.feed(Recalled(action.host, action.index, self.hosts[action.host].recall(action.index)))
+        self.feed(Recalled(action.host, action.slot, self.hosts[action.host].recall(action.slot)))
 
     def _settle(self, action: Settle) -> None:
         for task, _, outcome in action.answers:

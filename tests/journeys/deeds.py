@@ -309,3 +309,8 @@ def make_scratch_and_die() -> NoReturn:
 
     write_line(f"{current_task().scratch}/a", "a")
     os._exit(3)
+
+
+def double_slowly(number: int, seconds: float = 0.001) -> int:
+    time.sleep(seconds)
+    return 2 * number

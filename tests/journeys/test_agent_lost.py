@@ -20,9 +20,15 @@ async def processes_of(pool) -> tuple[int, int]:
     await pool.ready(1)
     slots = {slot.pid for slot in pool.status().slots}
     agent = psutil.Process(next(pid for pid in slots if pid)).ppid()
-    # The first child of the agent: slots are made by it and come later.
-    template = min(psutil.Process(agent).children(), key=lambda child: (child.create_time(), child.pid)).pid
-    assert template not in slots
+    # Slots have sessions of their own; a template that was killed may still be there, dead.
+    found: list[int] = []
+
+    def look() -> list[int]:
+        found[:] = [child.pid for child in psutil.Process(agent).children() if not is_dead(child.pid) and os.getsid(child.pid) == agent]
+        return found
+
+    await until(look)
+    (template,) = found
     return agent, template
 
 
