@@ -103,7 +103,8 @@ def _in_band(data: object) -> bytes:
 def _check_seconds(name: str, value: object, *, minimum_excluded: bool) -> None:
     if value is None and minimum_excluded:
         return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value < 0 or (minimum_excluded and value == 0):
+    wrong = isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value < 0
+    if wrong or (minimum_excluded and value == 0):
         what = "seconds above 0, or None for no limit" if minimum_excluded else "seconds, 0 or more"
         raise ValueError(f"{name}={value!r}: give {what}")
 

@@ -146,7 +146,7 @@ class Pool(Submitter):
         preload = preload if isinstance(preload, str) else tuple(preload)
         _check_types(name, seed, preload, python)
         self._serial = local == "serial"
-        self._slots = 1 if local == "serial" else usable_cpus() if local is None else cast(int, local)
+        self._slots = 1 if local == "serial" else usable_cpus() if local is None else local
         self._name = name or "pool"
         self._seed = int.from_bytes(os.urandom(8), "little") if seed is None else seed
         self._preload = tuple(preload)
@@ -160,6 +160,7 @@ class Pool(Submitter):
         self._readers: list[ref[Subscription]] = []
         """Weak: one that was dropped has gone, and events are built for the others alone."""
         self._opened_at = 0.0
+        """On the loop's clock; 0: it never was open, and has no engine."""
         self._engine: Engine = cast("Engine", None)
 
     # --- opening and closing
@@ -173,10 +174,10 @@ class Pool(Submitter):
     async def _open(self) -> None:
         if not self._serial:
             self._check_descriptors()
+        host = self._make_host()
         self._phase = "opening"
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
-        host = self._make_host()
         try:
             await host.start()
             from ._scheduler.engine import Engine  # while the agent starts, on another core
@@ -237,16 +238,17 @@ class Pool(Submitter):
         if self._phase == "closed":
             return True
         self._check_here()
-        self._phase = "draining"
+        if self._phase == "open":
+            self._phase = "draining"
         finished = False
         try:
             async with asyncio.timeout(timeout):
                 await self._idle()
-                finished = True
+                finished = self._phase == "draining"  # else somebody closed it meanwhile
         except TimeoutError:
             pass
         finally:
-            await self._end("the pool was drained, and its time limit passed" if not finished else "the pool was drained")
+            await self._end("the pool was drained, and its time limit passed, or the draining was cancelled")
         return finished
 
     async def _idle(self) -> None:
@@ -284,7 +286,9 @@ class Pool(Submitter):
         engine = self._engine
         engine.want(wanted)
         async with asyncio.timeout(timeout):
-            await engine.wait_until(lambda: engine.has_up(wanted) or engine.failed is not None)
+            await engine.wait_until(lambda: engine.has_up(wanted) or engine.failed is not None or engine.closing is not None)
+        if engine.closing is not None:
+            raise PoolClosed(engine.closing)
         if not engine.has_up(wanted) and engine.failed is not None:
             raise HostError(*engine.failed)
         return self
@@ -303,6 +307,8 @@ class Pool(Submitter):
             raise UsageError("this is a forked child's copy of the pool: it belongs to the parent; make a pool of your own")
         if self._phase == "new":
             raise UsageError("the pool is not open: use `async with Pool(...) as pool`, or `await pool.ready()`")
+        if self._phase == "opening":
+            raise UsageError("the pool is still being opened: await that first")
         if self._phase == "closed":
             raise PoolClosed("the pool is closed and takes no more tasks; make a new one")
         running = _get_running_loop()
@@ -318,7 +324,7 @@ class Pool(Submitter):
 
     def status(self) -> PoolStatus:
         """Return a snapshot of the pool, which prints well."""
-        if self._engine is None:
+        if not self._opened_at:
             return PoolStatus(
                 name=self._name, state=self._phase, uptime_seconds=0.0, slots=(), max_slots=self._slots, queued=0, running=0, succeeded=0,
                 failed=0, cancelled=0, retried=0, run_seconds=0.0,
@@ -346,7 +352,7 @@ class Pool(Submitter):
                 subscription.put(event)
 
     def __repr__(self) -> str:
-        if self._phase in ("new", "closed"):
+        if self._phase in ("new", "opening", "closed"):
             return f"<Pool {self._name!r} {self._phase}>"
         busy, queued = self._engine.load()
         return f"<Pool {busy}/{self._slots} slots busy, {queued} queued>"
@@ -355,10 +361,11 @@ class Pool(Submitter):
         raise TypeError(f"{self!r} cannot travel to a slot: pass plain values, and submit from the controller")
 
     def __del__(self) -> None:
-        if getattr(self, "_phase", "closed") in ("new", "closed") or os.getpid() != self._pid:
+        if getattr(self, "_phase", "closed") in ("new", "opening", "closed") or os.getpid() != self._pid:
             return
         try:
-            warnings.warn(f"{self!r} was never closed: use `async with`, or `await pool.aclose()`", ResourceWarning, source=self, stacklevel=2)
+            message = f"{self!r} was never closed: use `async with`, or `await pool.aclose()`"
+            warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
         finally:  # `-W error` makes it raise
             self._engine.abandon()
 

@@ -91,14 +91,15 @@ class PoolStatus(Record):
 
     def __str__(self) -> str:
         busy = sum(slot.state == BUSY for slot in self.slots)
-        lines = [
-            f"pool {self.name!r} {self.state} for {self.uptime_seconds:.1f} s: {busy} of {self.max_slots} slots busy, {self.queued} queued, "
-            f"{self.running} running, {self.succeeded} succeeded, {self.failed} failed, {self.cancelled} cancelled"
+        head = (
+            f"pool {self.name!r} {self.state} for {self.uptime_seconds:.1f} s: {busy} of {self.max_slots} slots busy, "
+            f"{self.queued} queued, {self.running} running, "
+            f"{self.succeeded} succeeded, {self.failed} failed, {self.cancelled} cancelled"
+        )
+        slots = [
+            f"  {slot.host}/{slot.index:<3} {slot.state:9} pid {slot.pid or '-'!s:>8}  {slot.tasks_done:>7} done"
+            + (f"  runs {slot.task}" if slot.task else "")
+            + (f" (+{slot.waiting})" if slot.waiting else "")
+            for slot in self.slots
         ]
-        for slot in self.slots:
-            lines.append(
-                f"  {slot.host}/{slot.index:<3} {slot.state:9} pid {slot.pid or '-'!s:>8}  {slot.tasks_done:>7} done"
-                + (f"  runs {slot.task}" if slot.task else "")
-                + (f" (+{slot.waiting})" if slot.waiting else "")
-            )
-        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+        return "\n".join([head, *slots, *(f"  note: {note}" for note in self.notes)])

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from .._jobs.task import Attempt
+from .._wire.codec import Buffer, Buffers
 
 
 class Outcome(NamedTuple):
@@ -22,8 +23,8 @@ class Outcome(NamedTuple):
     seconds: float
     cpu: float
     peak: int
-    payload: bytes | bytearray
-    buffers: tuple[bytearray, ...]
+    payload: Buffer
+    buffers: Buffers
 
 
 class Death(NamedTuple):
@@ -64,7 +65,7 @@ class Reports(Protocol):
     def answered(self, host: str, index: int, incarnation: int, outcomes: list[Outcome]) -> None:
         """The slot gave these answers, in this order."""
 
-    def part(self, host: str, index: int, incarnation: int, ident: int, status: int, body: bytes | bytearray) -> None:
+    def part(self, host: str, index: int, incarnation: int, ident: int, status: int, body: Buffer) -> None:
         """A part of a chunk's answer."""
 
     def progressed(self, host: str, ident: int, done: float, total: float) -> None:
@@ -125,5 +126,3 @@ class Host(ABC):
     @abstractmethod
     def abandon(self) -> None:
         """Let go of everything at once, without a loop: the agent sees its link end and kills everything."""
-
-

@@ -47,7 +47,7 @@ from .._wire.messages import (
 from .._worker.machine import temporary_folder, thread_environment, usable_cpus
 from ..errors import HostError
 from .base import Death, Host, Reports
-from .slot_link import SlotLink
+from .slot_link import SlotLink, path_entries
 
 log = logging.getLogger("aioparallel")
 
@@ -86,7 +86,8 @@ class LocalHost(Host):
         """Start an agent; it is up when `host_up` is reported. Raises HostError where no interpreter can be started."""
         python = self._python or sys.executable
         if not python or getattr(sys, "frozen", False):
-            raise HostError(self.name, "this program has no Python interpreter of its own to start slots with: name one with Pool(python=...)")
+            why = "this program has no Python interpreter of its own to start slots with: name one with Pool(python=...)"
+            raise HostError(self.name, why)
         if self._closing:
             return  # the pool was closed before the lost agent had a successor
         self._generation += 1
@@ -122,7 +123,7 @@ class LocalHost(Host):
             "slots": self.slots,
             "host": self.name,
             "seed": self._seed,
-            "sys_path": [entry for entry in sys.path if isinstance(entry, str)],
+            "sys_path": path_entries(),
             "preload": list(self._preload),
             "nonce": f"{self._nonce}.",
             "own_nonce": f"{self._nonce}.{self._generation}",

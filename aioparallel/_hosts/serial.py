@@ -20,8 +20,8 @@ from typing import Any
 from .._jobs.task import Attempt
 from .._wire.messages import CALL, CHUNK, EXTRAS, LENGTH, OUT_OF_MEMORY, RAISED, RUN_HEAD
 from .._worker import context
-from .._worker.machine import temporary_folder
 from .._worker.chunk import perform_chunk
+from .._worker.machine import temporary_folder
 from .._worker.run import Call, begin, perform
 from .._worker.store import Store
 from .base import Death, Host, Outcome, Reports
@@ -44,7 +44,9 @@ class SerialHost(Host):
     async def start(self) -> None:
         """See `Host.start`."""
         warnings.warn(
-            'Pool(local="serial") runs tasks in this process: crashes, exits and endless loops are not contained', RuntimeWarning, stacklevel=4
+            'Pool(local="serial") runs tasks in this process: crashes, exits and endless loops are not contained',
+            RuntimeWarning,
+            stacklevel=4,
         )
         self._loop = asyncio.get_running_loop()
 

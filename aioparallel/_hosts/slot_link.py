@@ -57,12 +57,18 @@ MEASURED_SECONDS = 0.0005
 FOREVER = math.inf
 
 
+def path_entries() -> list[str]:
+    """Return what can travel of `sys.path`: programs put other things there than strings."""
+    entries: list[Any] = sys.path
+    return [entry for entry in entries if isinstance(entry, str)]
+
+
 class SlotLink:
     """One slot's socket and permit pipe."""
 
     __slots__ = (
-        "_generation", "_host", "_incarnation", "_index", "_known", "_loop", "_on_end", "_path", "_pending", "_permits", "_reader", "_reading",
-        "_reports", "_socket", "_taker", "_writing",
+        "_generation", "_host", "_incarnation", "_index", "_known", "_loop", "_on_end", "_path", "_pending", "_permits", "_reader",
+        "_reading", "_reports", "_socket", "_taker", "_writing",
     )  # fmt: skip
 
     def __init__(self, host: str, index: int, incarnation: int, reports: Reports, on_end: Callable[[int], None]) -> None:
@@ -125,7 +131,7 @@ class SlotLink:
         generation = self._generation
         if sys.path != self._path:
             self._path = list(sys.path)
-            pieces.append(encode(SURROUND, 0, 0, pack([entry for entry in self._path if isinstance(entry, str)])))
+            pieces.append(encode(SURROUND, 0, 0, pack(path_entries())))
         # The permits first: a slot that finds an attempt without one takes it for called back.
         os.write(self._permits, bytes((generation,)) * len(attempts))
         for attempt in attempts:
@@ -159,7 +165,8 @@ class SlotLink:
                 pieces.append(extras)
             pieces.append(payload)
             return
-        head, buffers = framed(RUN, generation, attempt.ident, RUN_HEAD.pack(number, attempt.number, mode, *limits) + extras, payload, buffers)
+        body = RUN_HEAD.pack(number, attempt.number, mode, *limits) + extras
+        head, buffers = framed(RUN, generation, attempt.ident, body, payload, buffers)
         self._write(b"".join([*pieces, head]))
         pieces.clear()
         for buffer in buffers:

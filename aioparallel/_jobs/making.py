@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from .._wire.codec import dumps
 from .._wire.functions import FunctionTable, qualified_name
@@ -22,13 +22,20 @@ from .task import FIRST_MAP_ID, Owner, Task
 _NEVER = float("inf")
 
 
+class Taker(Owner, Protocol):
+    """Who takes new tasks: the engine."""
+
+    def submit(self, task: Task[Any]) -> None:
+        """Take a new task."""
+
+
 class Maker:
     """Makes the tasks of one pool."""
 
     __slots__ = ("_functions", "_last_id", "_last_map_id", "loop", "owner")
 
     loop: asyncio.AbstractEventLoop
-    owner: Owner
+    owner: Taker
 
     def __init__(self) -> None:
         self._functions = FunctionTable()
@@ -71,7 +78,7 @@ class Maker:
         task._payload, task._buffers = payload
         task._options = options
         task._state = QUEUED
-        task._attempts = ()
+        task._attempts = ()  # type: ignore[assignment]  # see Task
         task._failures = task._losses = 0
         task._asked = False
         task._message = None

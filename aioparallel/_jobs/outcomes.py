@@ -10,7 +10,7 @@ from __future__ import annotations
 from marshal import loads as unmarshal
 from typing import Any
 
-from .._wire.codec import loads
+from .._wire.codec import Buffer, Buffers, loads
 from .._wire.messages import EXITED, LENGTH, OK, OUT_OF_MEMORY, RAISED, STATUS
 from ..errors import MemoryLimitExceeded, RemoteError, SerializationError, TaskExited
 from .task import Attempt, Task
@@ -19,7 +19,7 @@ BIG_PICKLE = 1 << 20
 """Bytes. Larger pickles are opened in a worker thread, so that the loop goes on meanwhile."""
 
 
-def opened(task: Task[Any], attempt: Attempt, flags: int, payload: bytes | bytearray, buffers: tuple[Any, ...]) -> tuple[Any, Exception | None]:
+def opened(task: Task[Any], attempt: Attempt, flags: int, payload: Buffer, buffers: Buffers) -> tuple[Any, Exception | None]:
     """Return (value, None) or (None, exception) for what a slot answered."""
     if flags & STATUS == OK:
         try:
@@ -33,7 +33,7 @@ def opened(task: Task[Any], attempt: Attempt, flags: int, payload: bytes | bytea
     return None, exception_of(task, attempt, flags & STATUS, payload)
 
 
-def exception_of(task: Task[Any], attempt: Attempt, status: int, payload: bytes | bytearray) -> Exception:
+def exception_of(task: Task[Any], attempt: Attempt, status: int, payload: Buffer) -> Exception:
     """Return the exception that a failure's payload describes, with a note that says where it happened."""
     (length,) = LENGTH.unpack_from(payload)
     start = LENGTH.size
@@ -44,12 +44,17 @@ def exception_of(task: Task[Any], attempt: Attempt, status: int, payload: bytes 
     elif status == RAISED:
         cause = _rebuild(bytes(payload[start + length :]))
         error = cause if isinstance(cause, Exception) else RemoteError(type_name, text)
+        if isinstance(error, StopIteration):
+            # A future refuses it (it would end the coroutine that awaits), as a generator does.
+            error = RuntimeError("the task raised StopIteration")
+            error.__cause__ = cause
     elif status == EXITED:
         cause = _rebuild(bytes(payload[start + length :]))
         error = TaskExited(cause, f"{type_name}({text})" if cause is None else "")
     else:
         error = SerializationError(f"{what}: {type_name}: {text}")
-    where = f"task {task.label} {task.name!r}, attempt {attempt.number}, on {attempt.slot.host}/{attempt.slot.index} (pid {attempt.slot.pid})"
+    slot = attempt.slot
+    where = f"task {task.label} {task.name!r}, attempt {attempt.number}, on {slot.host}/{slot.index} (pid {slot.pid})"
     error.add_note(f"in {where}:\n{trace}")
     return error
 

@@ -49,7 +49,8 @@ class Results(Generic[T]):
             raise UsageError("this map was awaited before: keep the list, or make a second map")
         self._begin("await", ordered=self._ordered)
         assert self._stream is not None
-        stream, found = self._stream, []
+        stream = self._stream
+        found: list[T] = []
         try:
             while True:
                 while (unit := stream.ready()) is not None:
@@ -84,13 +85,14 @@ class Results(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        return (await self._next())[1]
+        value: T = (await self._next())[1]
+        return value
 
     def items(self) -> Items[T]:
         """Return an async iterator of (item, result) instead of results alone."""
         return Items(self)
 
-    async def _next(self) -> tuple[Any, T]:
+    async def _next(self) -> tuple[Any, Any]:
         unit = self._unit
         if unit is None or self._position >= len(unit.values):
             unit = await self._next_unit()

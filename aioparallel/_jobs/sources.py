@@ -16,7 +16,8 @@ def zipped(sources: tuple[Any, ...]) -> Iterator[Any] | AsyncIterator[Any]:
             raise TypeError(f"map() takes iterables, not {type(source).__qualname__}")
     if any(isinstance(source, AsyncIterable) for source in sources):
         if len(sources) == 1:
-            return aiter(sources[0])
+            alone: AsyncIterator[Any] = aiter(sources[0])
+            return alone
         return _zip_asynchronously(sources)
     return iter(sources[0]) if len(sources) == 1 else zip(*sources, strict=False)
 

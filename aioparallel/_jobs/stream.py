@@ -78,7 +78,8 @@ class Stream:
         """Begin to take items."""
         if self._asynchronous:
             self._room = asyncio.Event()
-            self._pump = asyncio.get_running_loop().create_task(self._read_asynchronous(), name=f"aioparallel reads the source of {self._plan.name}")
+            name = f"aioparallel reads the source of {self._plan.name}"
+            self._pump = asyncio.get_running_loop().create_task(self._read_asynchronous(), name=name)
         else:
             self.fill()
 
@@ -193,7 +194,7 @@ class Stream:
             return
         unit.task = task
         self._tasks.add(task)
-        task.add_done_callback(lambda task: self._chunk_ended(sink, task))  # type: ignore[misc]
+        task.add_done_callback(lambda task: self._chunk_ended(sink, task))
 
     def _launch_single(self, unit: Unit, index: int, item: Any) -> None:
         try:
@@ -213,7 +214,7 @@ class Stream:
                 self._learn(task, 1)
             unit.put(index, task.result() if error is None else Failure(error))
 
-        task.add_done_callback(ended)  # type: ignore[arg-type]
+        task.add_done_callback(ended)
 
     def _unsent(self, error: Exception) -> None:
         """An item could not be sent. If that is because the pool is closed, none will be: end, however long the source is."""

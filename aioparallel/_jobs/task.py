@@ -28,11 +28,6 @@ FIRST_MAP_ID = 1 << 32
 class Owner(Protocol):
     """Who runs a task and settles it: the engine."""
 
-    def submit(self, task: Task[Any]) -> None:
-        """Take a new task."""
-        ...
-
-
     def cancel(self, task: Task[Any], message: Any) -> bool:
         """Ask for the task's end; as `Future.cancel`."""
         ...
@@ -97,8 +92,8 @@ class Task(asyncio.Future[T]):
     """
 
     __slots__ = (
-        "_asked", "_attempts", "_buffers", "_deadline", "_engine", "_extras", "_failures", "_function", "_id", "_losses", "_message", "_options",
-        "_payload", "_queued", "_sink", "_state",
+        "_asked", "_attempts", "_buffers", "_deadline", "_engine", "_extras", "_failures", "_function", "_id", "_losses", "_message",
+        "_options", "_payload", "_queued", "_sink", "_state",
     )  # fmt: skip
 
     _id: int
@@ -108,7 +103,8 @@ class Task(asyncio.Future[T]):
     _buffers: tuple[Any, ...]
     _options: Options
     _state: str
-    _attempts: list[Attempt] | tuple[()]
+    _attempts: list[Attempt]
+    """Until the first launch an empty tuple, which costs nothing."""
     _failures: int
     _losses: int
     _asked: bool

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .._wire.codec import loads
+from .._wire.codec import Buffer, loads
 from .._wire.messages import OK, PART_HEAD
 from .._worker.chunk import pickled_results
 from ..errors import HostLost, PoolClosed, SerializationError, WorkerDied
@@ -83,7 +83,7 @@ class ChunkSink:
         self._where = where
         self.estimate = estimate
 
-    def part(self, attempt: Attempt, status: int, body: bytes | bytearray) -> None:
+    def part(self, attempt: Attempt, status: int, body: Buffer) -> None:
         """Take what some of the items gave."""
         first, count = PART_HEAD.unpack_from(body)
         payload = bytes(memoryview(body)[PART_HEAD.size :])
@@ -118,7 +118,8 @@ class ChunkSink:
             left = [index for index in left if unit.values[index] is _MISSING]
         elif isinstance(error, HostLost):
             unit.losses += 1
-        if error is not None and (not isinstance(error, (WorkerDied, HostLost)) or isinstance(error, PoolClosed) or unit.losses > MAX_LOSSES):
+        final = isinstance(error, PoolClosed) or not isinstance(error, (WorkerDied, HostLost)) or unit.losses > MAX_LOSSES
+        if error is not None and final:
             for index in left:
                 unit.put(index, Failure(error))
         elif left:

@@ -87,7 +87,7 @@ def _attempt(task: Task[Any], slot: Slot, estimate: float) -> Attempt:
     attempts = task._attempts
     attempt = Attempt(task, len(attempts) + 1, slot, estimate)
     if attempts:
-        attempts.append(attempt)  # type: ignore[union-attr]
+        attempts.append(attempt)
     else:
         task._attempts = [attempt]
     task._state = LAUNCHED[task._state]
@@ -106,7 +106,7 @@ def _launch(state: State, slot: Slot, batch: list[Attempt], was_empty: bool, now
     actions.append(Launch(slot.host, slot.index, batch))
     if state.watched:
         for attempt in batch:
-            where = {"host": slot.host, "slot": slot.index}
+            where: dict[str, Any] = {"host": slot.host, "slot": slot.index}
             actions.append(Emit(AttemptStarted(at=now + state.epoch, task=attempt.task._id, attempt=attempt.number, **where)))
 
 

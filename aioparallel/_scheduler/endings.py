@@ -145,7 +145,8 @@ class Endings:
         if task._options.idempotent is False or task._losses > MAX_LOSSES or task._sink is not None:
             why = "it may not be run again (idempotent=False)" if task._options.idempotent is False else f"after {task._losses} losses"
             task._state = task_after(task._state, "failed")
-            self._fail(task, HostLost(f"host {attempt.slot.host!r} was lost while it ran the task ({reason}), {why}"), attempt, now, actions)
+            error = HostLost(f"host {attempt.slot.host!r} was lost while it ran the task ({reason}), {why}")
+            self._fail(task, error, attempt, now, actions)
             return
         self._state.requeue([attempt], "lost", now, actions)
 

@@ -20,6 +20,7 @@ from .._hosts.base import Death, Host, Outcome
 from .._jobs.outcomes import BIG_PICKLE, opened
 from .._jobs.task import Attempt, Task
 from .._wire.arena import clear as clear_arena, give
+from .._wire.codec import Buffer
 from .._wire.messages import OK, STATUS
 from ..errors import HostError, PoolClosed
 from ..events import Event, TaskProgressed
@@ -158,8 +159,6 @@ class Engine:
     def _tick(self) -> None:
         self._timer, self._timer_at = None, float("inf")
         self.feed(Clock())
-        if self._timer is None and self.state.next_due != float("inf"):
-            self._arm()
 
     def wait_until(self, condition: Callable[[], bool]) -> Future[None]:
         """Return a future that is done as soon as `condition` holds; it is looked at after every stimulus."""
@@ -187,6 +186,11 @@ class Engine:
     def failed(self) -> tuple[str, str] | None:
         """(host, reason) of a host that will never offer slots."""
         return next(((host.name, host.failed) for host in self.state.hosts.values() if host.failed is not None), None)
+
+    @property
+    def closing(self) -> str | None:
+        """Why everything ends, once it does."""
+        return self.state.closing
 
     def want(self, slots: int) -> None:
         """Begin slots before there is work for them."""
@@ -298,11 +302,6 @@ class Engine:
             self._call(task, _future_set_result, value)
         else:
             self.state.endings.amend(task, "unreadable")
-            if isinstance(error, StopIteration):
-                # A future refuses it (it would end the coroutine that awaits), as a generator does.
-                replaced = RuntimeError("the task raised StopIteration")
-                replaced.__cause__ = error
-                error = replaced
             self._call(task, _future_set_exception, error)
             if isinstance(error, PoolClosed):
                 task._log_traceback = False  # nobody forgot it: the pool was closed over it
@@ -320,7 +319,7 @@ class Engine:
         self._restarts = 0
         self.feed(Answered(host, index, incarnation, outcomes))
 
-    def part(self, host: str, index: int, incarnation: int, ident: int, status: int, body: bytes | bytearray) -> None:
+    def part(self, host: str, index: int, incarnation: int, ident: int, status: int, body: Buffer) -> None:
         """See `Reports`."""
         slot = self.state.slots.get((host, index))
         if slot is None or slot.incarnation != incarnation or not slot.outstanding or slot.outstanding[0].ident != ident:

@@ -15,7 +15,7 @@ from ..status import BUSY, IDLE, STARTING
 
 UNKNOWN_SECONDS = 0.010
 FILL_SECONDS = 0.002
-"""A slot is sent work ahead up to this much of it, by estimate: twice the prototype's 1 ms, since 1 ms tasks then always have one waiting."""
+"""A slot is sent work ahead up to this much of it, by estimate: with less, 1 ms tasks would not always have one waiting."""
 AHEAD_SECONDS = 0.005
 """A task expected to take longer than this is never sent ahead of its turn: a round trip is nothing to it."""
 MAX_DEPTH = 256
@@ -47,7 +47,7 @@ class Ledger:
         if task._sink is not None:
             return  # its map knows better
         function = task._function
-        name: str = function if type(function) is str else function.name  # type: ignore[assignment,union-attr]
+        name: str = function if type(function) is str else function.name  # type: ignore[union-attr]
         known = self._seconds.get(name)
         if known is None:
             if len(self._seconds) >= MAX_FUNCTIONS:

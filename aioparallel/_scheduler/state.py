@@ -180,7 +180,7 @@ class State:
             if task._state in SETTLED:
                 continue
             if happened == "recalled":
-                task._attempts.pop()  # type: ignore[union-attr] - it never was one
+                task._attempts.pop()  # it never was one
             if task._state == STOPPING:
                 self.endings.cancelled(task, None, now, actions)
                 continue
@@ -403,7 +403,7 @@ class State:
 
     def _clock(self, _: Clock, now: float, actions: list[Action]) -> None:
         while self._timers and self._timers[0][0] <= now:
-            _, _, kind, what = heappop(self._timers)
+            kind, what = heappop(self._timers)[2:]
             if kind == "deadline":
                 task = what()
                 if task is not None:
@@ -411,6 +411,7 @@ class State:
             elif kind == "unconfirmed":
                 self._unconfirmed(what, now, actions)
             elif kind == "again":
+                slot: Slot
                 slot, ident = what
                 if self.slots.get(slot.key) is slot and slot.killing == ident:
                     self._kill_ended(slot, now, actions)

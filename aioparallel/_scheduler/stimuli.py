@@ -10,8 +10,6 @@ from .._jobs.task import Attempt, Task
 from ..events import Event
 
 
-
-
 class Submitted(NamedTuple):
     """Users submitted tasks in one turn of the loop, in this order."""
 

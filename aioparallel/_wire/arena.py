@@ -14,8 +14,6 @@ import mmap
 
 KEPT_BYTES = 1 << 28
 """Bytes of free blocks that are kept."""
-SMALLEST = 1 << 20
-"""Bytes. Smaller snapshots are left to malloc, which has them at hand."""
 
 
 class Block(mmap.mmap):

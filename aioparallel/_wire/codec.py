@@ -21,15 +21,22 @@ from __future__ import annotations
 from _pickle import PickleBuffer, Unpickler, dumps as _dumps, loads as _loads
 from sys import modules
 
-from .arena import SMALLEST, take
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
-Buffers = tuple["bytes | bytearray | memoryview", ...]
+Buffer = bytes | bytearray | memoryview
+Buffers = tuple[Buffer, ...]
 
 OUT_OF_BAND = 1 << 16
 """Bytes. In band, a smaller buffer costs no more than its own frame entry would; a larger one would be copied several times more."""
 HUGE = 1 << 22
 """Bytes. The page faults of fresh memory cost eight times the copy itself: 4 MiB took 3.5 ms, in huge pages 0.4, 64 MiB 48 and 8 ms.
 Smaller pieces malloc more often has at hand, and then it is twice as fast."""
+
+REUSED = 1 << 20
+"""Bytes. Smaller snapshots are left to malloc, which has them at hand."""
 
 _REFERENCE = b"\x93"
 """STACK_GLOBAL: without it a pickle names no class and no function. One byte is searched for much faster than a name."""
@@ -66,7 +73,7 @@ def dumps(value: object, copy: bool = True) -> tuple[bytes, Buffers]:
 
     try:
         data = _dumps(value, 5, buffer_callback=place)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever a hook raised, cloudpickle may know a way; if not, it raises that again
         data = b""
     if not data or ((len(data) >= OUT_OF_BAND or data.find(_REFERENCE) >= 0) and _needs_value(data)):
         del taken[:]
@@ -76,7 +83,7 @@ def dumps(value: object, copy: bool = True) -> tuple[bytes, Buffers]:
     return data, tuple([_snapshot(view) for view in taken]) if copy else tuple(taken)
 
 
-def loads(data: bytes | memoryview, buffers: Buffers = (), keep_classes: bool = False) -> object:
+def loads(data: Buffer, buffers: Sequence[Buffer] = (), keep_classes: bool = False) -> Any:
     """Return the value whose pickle is `data`; it takes possession of `buffers` (bytearrays, for arrays that can be written to).
 
     `keep_classes=True` is for the process that the classes came from: a class defined in its `__main__` comes back by value inside
@@ -122,7 +129,7 @@ def _needs_value(data: bytes) -> bool:
     return bool(registered) and any(_mentions(data, name.encode()) for name in list(registered))
 
 
-def _mentions(data: bytes | memoryview, name: bytes) -> bool:
+def _mentions(data: Buffer, name: bytes) -> bool:
     """Return whether `name` may stand in a pickle, without searching the large strings and bytes in it."""
     size = len(data)
     if size < OUT_OF_BAND:
@@ -155,12 +162,14 @@ def _dumps_by_value(value: object, place: object) -> bytes:
     return file.getvalue()
 
 
-def _snapshot(view: memoryview) -> bytes | bytearray | memoryview:
+def _snapshot(view: memoryview) -> Buffer:
     if view.readonly and _is_bytes(view):
         return view
     size = view.nbytes
-    if size < SMALLEST:
+    if size < REUSED:
         return bytes(view)
+    from .arena import take
+
     room = take(size)
     room[:] = view
     return room
@@ -182,7 +191,7 @@ def _is_bytes(view: memoryview) -> bool:
     return False
 
 
-def _loads_keeping_classes(data: bytes | memoryview, buffers: Buffers) -> object:
+def _loads_keeping_classes(data: Buffer, buffers: Sequence[Buffer]) -> Any:
     from io import BytesIO
 
     import cloudpickle.cloudpickle as cloud

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from struct import Struct, error as struct_error, pack, unpack_from
 
-from .codec import memory
+from .codec import Buffers, memory
 
 HEADER = Struct("<BBHIQ")
 HEADER_SIZE = HEADER.size
@@ -30,7 +30,7 @@ MAX_BUFFER = 1 << 40
 READ_SIZE = 1 << 16
 """Bytes asked for in one read: below malloc's mmap threshold, so that the read's own buffer costs no page faults."""
 
-Frame = tuple[int, int, int, bytes, "tuple[bytearray | memoryview, ...]"]
+Frame = tuple[int, int, int, bytes, Buffers]
 """kind, flags, ident, body, buffers"""
 
 _unpack_header = HEADER.unpack_from

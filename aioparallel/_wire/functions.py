@@ -163,7 +163,7 @@ def is_importable(thing: object) -> bool:
         found: object = sys.modules[name]
         for part in path.split("."):
             found = getattr(found, part)
-    except Exception:  # a module's or a metaclass's `__getattr__` may raise anything
+    except Exception:  # noqa: BLE001 - a module's or a metaclass's `__getattr__` may raise anything
         return False
     return found is thing
 
@@ -326,7 +326,7 @@ def _same(one: tuple[object, ...] | None, other: tuple[object, ...] | None) -> b
         return True
     if one is None or other is None or len(one) != len(other):
         return False
-    return all([mine is theirs for mine, theirs in zip(one, other, strict=True)])
+    return all([mine is theirs for mine, theirs in zip(one, other, strict=True)])  # noqa: C419 - a generator would cost twice that
 
 
 def _contents(fn: FunctionType) -> tuple[object, ...] | None:
@@ -343,8 +343,10 @@ _surveys: WeakKeyDictionary[CodeType, tuple[tuple[str, ...], bool, bool]] = Weak
 
 
 def _survey(code: CodeType) -> tuple[tuple[str, ...], bool, bool]:
-    """Return the global names that a code object and those within it use; whether they rebind globals or free variables of the
-    outermost; and whether they set attributes."""
+    """Return what a code object and those within it do.
+
+    The global names they use; whether they rebind globals or free variables of the outermost; and whether they set attributes.
+    """
     found = _surveys.get(code)
     if found is not None:
         return found

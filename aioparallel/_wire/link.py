@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 
+from .codec import Buffer, Buffers
 from .frames import MAX_BODY, READ_SIZE, Frame, FrameError, FrameReader, encode, encode_head
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket as Socket
 
-def framed(kind: int, flags: int, ident: int, body: bytes, tail: bytes = b"", buffers: tuple = ()) -> tuple[bytes, tuple]:  # type: ignore[type-arg]
+
+def framed(kind: int, flags: int, ident: int, body: bytes, tail: bytes = b"", buffers: Buffers = ()) -> tuple[bytes, Buffers]:
     """Return a frame's head and the buffers to send behind it; a `tail` that is too large for the body travels as the first buffer.
 
     The receiver joins them again with `unframed`.
@@ -24,7 +29,7 @@ def framed(kind: int, flags: int, ident: int, body: bytes, tail: bytes = b"", bu
     return encode_head(kind, flags, ident, body + b"\0" + tail, [len(memoryview(b).cast("B")) for b in buffers]), buffers
 
 
-def unframed(body: bytes, head: int, buffers: tuple) -> tuple[bytes | bytearray, tuple]:  # type: ignore[type-arg]
+def unframed(body: bytes, head: int, buffers: Buffers) -> tuple[Buffer, Buffers]:
     """Return the tail behind `head` bytes of a body, and the out-of-band buffers: the inverse of `framed`."""
     if not buffers:
         return body[head:], ()
@@ -38,7 +43,7 @@ class Link:
 
     __slots__ = ("_lock", "_reader", "socket")
 
-    def __init__(self, socket) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, socket: Socket) -> None:
         self.socket = socket
         self._reader = FrameReader()
         self._lock = allocate_lock()
@@ -56,7 +61,7 @@ class Link:
             raise EOFError
         return self._reader.fill(count)
 
-    def send(self, head: bytes, buffers: tuple = ()) -> None:  # type: ignore[type-arg]
+    def send(self, head: bytes, buffers: Buffers = ()) -> None:
         """Send a frame whole, however long that takes."""
         with self._lock:
             self.socket.sendall(head)

@@ -9,6 +9,10 @@ from __future__ import annotations
 from marshal import dumps as _marshal, loads as _unmarshal
 from struct import Struct
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 PROTOCOL = 1
 
 # pool -> slot
@@ -113,12 +117,12 @@ ATTEMPT_BITS = 16
 """An attempt's ident on the wire is its task's id, shifted by these, plus the attempt's number."""
 
 
-def pack(*values: object) -> bytes:
+def pack(*values: Any) -> bytes:
     """Return the body of a control frame."""
     return _marshal(values, 2)
 
 
-def unpack(body: bytes) -> tuple:  # type: ignore[type-arg]
+def unpack(body: bytes) -> tuple[Any, ...]:
     """Return the values of a control frame."""
     return _unmarshal(body)  # type: ignore[no-any-return]
 

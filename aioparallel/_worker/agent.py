@@ -50,6 +50,10 @@ from .reaper import bury_all, reap, sweep
 from .template import Template, mismatch, receive_with_fds, send_with_fds
 from .ward import Check, Ward
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 PRELOAD_SECONDS = 60
 ANNOUNCE_SECONDS = 1.0
 """How long a dead template's last forks may take to announce themselves."""
@@ -66,7 +70,7 @@ class Agent:
         self._reader = FrameReader()
         self._fds: list[int] = []
         self._controller = controller
-        self._config: dict[str, object] = {}
+        self._config: dict[str, Any] = {}
         self._wards: dict[int, Ward] = {}
         self._by_pid: dict[int, Ward] = {}
         self._to_fork: deque[tuple[Ward, int, int]] = deque()
@@ -215,7 +219,7 @@ class Agent:
             self._stop = True
         self._poll.modify(self._link.fileno(), POLLIN | POLLOUT if self._out else POLLIN)
 
-    def _begin(self, config: dict[str, object]) -> None:
+    def _begin(self, config: dict[str, Any]) -> None:
         wrong = mismatch(config)
         if wrong:
             self._fail(-1, 0, wrong)
@@ -223,9 +227,9 @@ class Agent:
         self._config = config
         if config["sweep"]:
             sweep(str(config["nonce"]), str(config["own_nonce"]))
-        config["pages"] = make_memory(config["slots"])  # type: ignore[arg-type]
+        config["pages"] = make_memory(config["slots"])
         config["knocker"] = self._knocker
-        self._pages = map_memory(config["pages"])  # type: ignore[arg-type]
+        self._pages = map_memory(config["pages"])
         self._start_template()
         self._tell(WELCOME, 0, {"pid": os.getpid(), "threads": procs.os_threads()})
 

@@ -6,7 +6,7 @@ Guarantees
     False where that cannot be done (a hard limit, a uid, a deleted folder): then the slot must not serve again.
 
 How it works
-    What Python announces through audit events (working folder, environment, resource limits, new threads and processes) is looked at
+    What Python announces through audit events (working folder, environment, resource limits, new processes) is looked at
     only after such an event. The module `signal` announces nothing, so the C functions under it are wrapped. The rest is compared
     directly. A change made behind Python's back (by C code that calls chdir or setenv itself) may be missed.
 """
@@ -18,10 +18,16 @@ import os
 import sys
 from _signal import NSIG, getsignal
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 _FOLDER_EVENTS = {"os.chdir", "os.fchdir"}
 _ENVIRON_EVENTS = {"os.putenv", "os.unsetenv"}
 _LIMIT_EVENTS = {"resource.setrlimit", "resource.prlimit"}
-_START_EVENTS = {"_thread.start_new_thread", "_thread.start_joinable_thread", "os.fork", "os.forkpty", "os.posix_spawn", "subprocess.Popen"}
+_START_EVENTS = {"os.fork", "os.forkpty", "os.posix_spawn", "subprocess.Popen"}
+"""What may leave a child process. (Before 3.12 no event tells of a new thread; threads can be counted.)"""
 _SIGNALS = [n for n in range(1, NSIG) if n not in (9, 19, 32, 33)]
 
 
@@ -64,7 +70,7 @@ class Baseline:
         self.folder_touched = self.environ_touched = self.limits_touched = self.signals_touched = self.started_something = False
         sys.addaudithook(self._notice)
 
-    def _notice(self, event: str, arguments: tuple) -> None:  # type: ignore[type-arg]
+    def _notice(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in _START_EVENTS:
             self.started_something = True
         elif event in _FOLDER_EVENTS:
@@ -75,11 +81,11 @@ class Baseline:
         elif event in _LIMIT_EVENTS:
             self.limits_touched = True
 
-    def _watch(self, name: str):  # type: ignore[no-untyped-def]
+    def _watch(self, name: str) -> Callable[..., Any]:
         """Wrap a function of the module `signal`, so that its use is known; return the function itself."""
-        function = getattr(_signal, name)
+        function: Callable[..., Any] = getattr(_signal, name)
 
-        def watched(*arguments):  # type: ignore[no-untyped-def]
+        def watched(*arguments: Any) -> Any:
             self.signals_touched = True
             return function(*arguments)
 
@@ -121,6 +127,7 @@ class Baseline:
 
     def _restore_standard(self) -> None:
         names = ("stdin", "stdout", "stderr", "displayhook", "excepthook")
+        assert self._standard is not None
         for name, kept in zip(names, self._standard, strict=True):
             setattr(sys, name, kept)
         for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):

@@ -15,10 +15,16 @@ from _pickle import dumps as _dump, loads as _load
 from itertools import chain
 from time import monotonic
 
-from .._wire.codec import dumps, loads
+from .._wire.codec import Buffers, dumps, loads
 from .._wire.messages import EXITED, OK, PART_HEAD, RAISED, UNREADABLE
 from . import context
-from .run import failure, success
+from .run import Call, Outcome, failure, success
+from .store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 FLUSH_SECONDS = 0.01
@@ -27,14 +33,15 @@ MANY = 4096
 """Results that leave together at the most."""
 
 
-def pack_items(items: list[object], star: bool, copy: bool = True) -> tuple[bytes, tuple, int | None]:  # type: ignore[type-arg]
+def pack_items(items: list[Any], star: bool, copy: bool = True) -> tuple[bytes, Buffers, int | None]:
     """Return a chunk's payload, its buffers, and None; or, as the last, the index of an item that could not be pickled.
 
     star: each item is a tuple of arguments.
     """
-    if ATOMS.issuperset(map(type, chain.from_iterable(items) if star else items)):  # type: ignore[arg-type]
+    if ATOMS.issuperset(map(type, chain.from_iterable(items) if star else items)):
         return _dump((items, None, star), 5), (), None
-    pickles, buffers = [], []
+    pickles: list[tuple[bytes, int]] = []
+    buffers: list[Any] = []
     for index, item in enumerate(items):
         try:
             data, own = dumps(item, copy)
@@ -58,7 +65,7 @@ class _Parts:
 
     __slots__ = ("_atoms", "_first", "_pickles", "_send", "left")
 
-    def __init__(self, send) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, send: Callable[[int, bytes, Buffers], None]) -> None:
         self._send = send
         self._first = 0
         self._atoms: list[object] = []
@@ -107,7 +114,13 @@ class _Parts:
         self._first += 1
 
 
-def perform_chunk(call, store, run_coroutine, show_item, send_part):  # type: ignore[no-untyped-def]
+def perform_chunk(
+    call: Call,
+    store: Store,
+    run_coroutine: Callable[[Any], Any],
+    show_item: Callable[[int], None],
+    send_part: Callable[[int, bytes, Buffers], None],
+) -> Outcome:
     """Run a chunk; send its parts as they come, and return the last as the outcome (see `run.perform`)."""
     show_item(0)
     try:
@@ -116,7 +129,7 @@ def perform_chunk(call, store, run_coroutine, show_item, send_part):  # type: ig
     except BaseException as error:  # noqa: BLE001 - hooks of the user's may raise anything
         return failure(error, UNREADABLE if isinstance(error, Exception) else EXITED, "the function could not be rebuilt")
     parts = _Parts(send_part)
-    items = iter(atoms) if pickles is None else _rebuilt(pickles, list(call.buffers))
+    items: Iterator[Any] | _rebuilt = iter(atoms) if pickles is None else _rebuilt(pickles, list(call.buffers))
     index = 0
     while True:
         show_item(index)
@@ -141,17 +154,17 @@ _END = object()
 
 
 class _rebuilt:  # noqa: N801 - an iterator that goes on behind an item that failed, which a generator cannot
-    def __init__(self, pickles: list[tuple[bytes, int]], buffers: list[bytearray]) -> None:
+    def __init__(self, pickles: list[tuple[bytes, int]], buffers: list[Any]) -> None:
         self._pickles = iter(pickles)
         self._buffers = iter(buffers)
 
-    def __next__(self) -> object:
+    def __next__(self) -> Any:
         data, count = next(self._pickles)
         own = [next(self._buffers) for _ in range(count)]
         return loads(data, own)
 
 
-def _one(function, item, star, parts, run_coroutine) -> None:  # type: ignore[no-untyped-def]
+def _one(function: Callable[..., Any], item: Any, star: bool, parts: _Parts, run_coroutine: Callable[[Any], Any]) -> None:
     try:
         value = function(*item) if star else function(item)
         if hasattr(value, "cr_await"):
@@ -167,4 +180,4 @@ def _one(function, item, star, parts, run_coroutine) -> None:  # type: ignore[no
         parts.fail(status, payload)
 
 
-__all__ = ["ATOMS", "pack_items", "perform_chunk", "pickled_results", "unpack_results"]
+__all__ = ["ATOMS", "pack_items", "perform_chunk", "pickled_results"]

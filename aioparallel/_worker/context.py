@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from ..errors import UsageError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 __all__ = ["TaskContext", "current_task", "report_progress"]
 
 PROGRESS_SECONDS = 0.02
@@ -19,8 +24,16 @@ class TaskContext:
     __slots__ = ("_data", "_item", "_scratch", "_seed_path", "_surrounding", "attempt", "deadline", "id", "last_progress", "name")
 
     def __init__(
-        self, ident: int, attempt: int, name: str, deadline: float | None, data: bytes | None, seed_path: tuple, item: int, where: Surrounding
-    ) -> None:  # type: ignore[type-arg]
+        self,
+        ident: int,
+        attempt: int,
+        name: str,
+        deadline: float | None,
+        data: bytes | None,
+        seed_path: tuple[Any, ...],
+        item: int,
+        where: Surrounding,
+    ) -> None:
         self.id = ident
         """The task's number in its pool."""
         self.attempt = attempt
@@ -52,8 +65,10 @@ class TaskContext:
 
     @property
     def seed(self) -> int:
-        """A number of 64 bits, the same for all attempts, derived by BLAKE2b from `Pool(seed=)` and what stands for this task: its id, or
-        the number of its map in the pool and its item's index.
+        """A number of 64 bits, the same for all attempts.
+
+        It is derived by BLAKE2b from `Pool(seed=)` and what stands for this task: its id, or the number of its map in the pool and its
+        item's index.
         """
         from hashlib import blake2b
 
@@ -90,7 +105,9 @@ class Surrounding:
 
     __slots__ = ("host", "in_slot", "scratch_root", "seed", "send_progress")
 
-    def __init__(self, host: str, seed: int, scratch_root: str, send_progress: object, in_slot: bool) -> None:
+    def __init__(
+        self, host: str, seed: int, scratch_root: str, send_progress: Callable[[int, int, float, float], None] | None, in_slot: bool
+    ) -> None:
         self.host = host
         self.seed = seed
         self.scratch_root = scratch_root
@@ -98,7 +115,7 @@ class Surrounding:
         self.in_slot = in_slot
 
 
-running: tuple | None = None  # type: ignore[type-arg]
+running: tuple[int, int, str, float | None, bytes | None, tuple[Any, ...]] | None = None
 """The running attempt, as the arguments of its TaskContext; a tuple, since most tasks never ask."""
 item = 0
 """Which item of a chunk runs."""
@@ -107,7 +124,7 @@ _contexts: dict[int, TaskContext] = {}
 surrounding: Surrounding | None = None
 
 
-def begin(values: tuple) -> None:  # type: ignore[type-arg]
+def begin(values: tuple[int, int, str, float | None, bytes | None, tuple[Any, ...]]) -> None:
     """Say that an attempt begins: (id, attempt, name, deadline, pickled data, seed path)."""
     global running, item
     running, item = values, 0
@@ -152,4 +169,5 @@ def report_progress(done: float, total: float | None = None) -> None:
         return
     task.last_progress = now
     assert surrounding is not None
-    surrounding.send_progress(task.id, task.attempt, float(done), float("nan") if total is None else float(total))  # type: ignore[operator]
+    assert surrounding.send_progress is not None
+    surrounding.send_progress(task.id, task.attempt, float(done), float("nan") if total is None else float(total))

@@ -10,6 +10,10 @@ import traceback
 
 from .._wire.codec import dumps, loads
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MAX_TEXT = 100_000
 """Characters of a message or traceback that travel: an exception that holds a whole data set in its text must not be copied about."""
@@ -26,10 +30,10 @@ def _type_name(kind: type) -> str:
     return kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _safely(make) -> str:  # type: ignore[no-untyped-def]
+def _safely(make: Callable[[], str]) -> str:
     """Return a text which code of the user's makes (`__str__`, `__repr__`), whatever that code does."""
     try:
-        return make()[:MAX_TEXT]  # type: ignore[no-any-return]
+        return make()[:MAX_TEXT]
     except BaseException as error:  # noqa: BLE001 - a hook of the user's
         return f"<unprintable: its text raised {type(error).__qualname__}>"
 
@@ -71,5 +75,3 @@ def travels(error: BaseException) -> bytes:
     except BaseException:  # noqa: BLE001 - hooks of the user's may raise anything
         return b""
     return data
-
-

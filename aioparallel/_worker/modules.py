@@ -12,10 +12,16 @@ import sys
 from .. import errors
 from . import context
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+else:
+    ModuleType = type(sys)
+
 NAME = "aioparallel"
 
 
-class _Package(type(sys)):  # type: ignore[misc]
+class _Package(ModuleType):
     """The module object of `aioparallel` in a slot."""
 
     def __getattr__(self, name: str) -> object:
@@ -39,7 +45,7 @@ def install() -> None:
         package.__class__ = _Package
 
 
-def _load_whole(package: _Package) -> None:
+def _load_whole(package: ModuleType) -> None:
     """Run the real package's `__init__` in the module that stands for it."""
     from importlib.util import module_from_spec, spec_from_file_location
 
@@ -48,6 +54,6 @@ def _load_whole(package: _Package) -> None:
     if spec is None or spec.loader is None:
         raise AttributeError(f"{NAME} is not available inside a task on this host, but for current_task and report_progress")
     whole = module_from_spec(spec)
-    package.__class__ = type(sys)
+    package.__class__ = ModuleType
     package.__spec__, package.__file__, package.__loader__ = spec, whole.__file__, spec.loader
     spec.loader.exec_module(package)

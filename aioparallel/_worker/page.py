@@ -33,7 +33,7 @@ class _Field:
         self._offset = offset
 
     def __get__(self, page: Page, _: object = None) -> float:
-        return self._layout.unpack_from(page._map, page._at + self._offset)[0]
+        return self._layout.unpack_from(page._map, page._at + self._offset)[0]  # type: ignore[no-any-return]
 
     def __set__(self, page: Page, value: float) -> None:
         self._layout.pack_into(page._map, page._at + self._offset, value)
@@ -87,6 +87,7 @@ class Page:
         """Agent: return (ident or 0, began, stop_at, memory, baseline)."""
         ident, began, stop_at, memory, baseline, again = _RUNNING.unpack_from(self._map, self._at)
         return (ident if ident == again else 0), began, stop_at, memory, baseline
+
 
 def make_memory(slots: int) -> int:
     """Return the descriptor of memory for the pages of `slots` slots."""

@@ -18,7 +18,7 @@ import errno
 import os
 
 # The public `signal` builds three enums (1 ms); the C module below it is built in.
-from _signal import SIGKILL, SIGSTOP  # type: ignore[import-not-found]
+from _signal import SIGKILL, SIGSTOP
 from time import monotonic
 
 _PROC = "/proc"

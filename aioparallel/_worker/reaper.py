@@ -13,7 +13,7 @@ BURY_SECONDS = 5.0
 
 def reap() -> list[tuple[int, bool, int]]:
     """Return (pid, stopped, status) for each child that stopped or ended since the last call."""
-    found = []
+    found: list[tuple[int, bool, int]] = []
     while True:
         try:
             info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WSTOPPED | os.WNOHANG)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from _pickle import loads as _load
 from marshal import dumps as marshal
 
-from .._wire.codec import dumps, loads
+from .._wire.codec import Buffers, dumps, loads
 from .._wire.link import unframed
 from .._wire.messages import (
     CALL,
@@ -28,19 +28,27 @@ from .._wire.messages import (
 )
 from ..errors import TaskCancelled
 from . import context
+from .store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 _HEAD_SIZE = RUN_HEAD.size
 _FOREVER = float("inf")
-Outcome = tuple[int, bytes, tuple]  # type: ignore[type-arg]
+Outcome = tuple[int, bytes, Buffers]
 """status, payload, out-of-band buffers"""
 
 
 class Call:
     """One RUN frame, opened as far as needs no user code."""
 
-    __slots__ = ("attempt", "buffers", "deadline", "extras", "function", "grace", "ident", "measure", "memory", "mode", "payload", "timeout")
+    __slots__ = (
+        "attempt", "buffers", "deadline", "extras", "function", "grace", "ident", "measure", "memory", "mode", "payload", "timeout",
+    )  # fmt: skip
 
-    def __init__(self, ident: int, body: bytes, buffers: tuple) -> None:  # type: ignore[type-arg]
+    def __init__(self, ident: int, body: bytes, buffers: Buffers) -> None:
         self.ident = ident
         self.function, self.attempt, mode, self.deadline, self.timeout, self.grace, self.memory = RUN_HEAD.unpack_from(body)
         head = _HEAD_SIZE
@@ -66,7 +74,7 @@ def begin(call: Call, name: str) -> None:
     context.begin((call.ident >> 16, call.attempt, name, None if call.deadline == _FOREVER else call.deadline, data, seed_path))
 
 
-def perform(call: Call, store, run_coroutine) -> Outcome:  # type: ignore[no-untyped-def]
+def perform(call: Call, store: Store, run_coroutine: Callable[[Any], Any]) -> Outcome:
     """Run a call and return its outcome."""
     try:
         try:

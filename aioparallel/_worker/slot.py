@@ -17,9 +17,13 @@ from __future__ import annotations
 import os
 import sys
 from _signal import SIG_DFL, SIG_IGN, SIGINT, SIGPIPE, SIGTERM, SIGURG, default_int_handler, signal
+from _socket import socket as Socket
+from _thread import _count as count_threads
 from collections import deque
 from time import monotonic, process_time
 
+from .._wire.codec import Buffers
+from .._wire.frames import Frame
 from .._wire.link import Link, framed
 from .._wire.messages import (
     ASKED,
@@ -27,6 +31,7 @@ from .._wire.messages import (
     BY_TIMEOUT,
     CHUNK,
     DEFINE,
+    EXITED,
     FORGET,
     FRESH,
     OUTCOME,
@@ -45,8 +50,15 @@ from ..errors import TaskCancelled
 from . import context
 from .baseline import Baseline
 from .chunk import perform_chunk
-from .run import EXITED, Call, Outcome, begin, failure, perform
+from .page import Page
+from .run import Call, Outcome, begin, failure, perform
 from .store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Coroutine
+    from typing import Any
 
 CPU_WORTH = 0.001
 """Seconds: of attempts shorter than this no CPU time is reported, it would be noise."""
@@ -61,17 +73,19 @@ NAN = float("nan")
 class Slot:
     """The loop of one slot, and what it holds."""
 
-    def __init__(self, identity: tuple[int, int], sockets: tuple, page, surrounding: context.Surrounding, high: int) -> None:  # type: ignore[no-untyped-def, type-arg]
+    def __init__(
+        self, identity: tuple[int, int], sockets: tuple[Socket, int, int], page: Page, surrounding: context.Surrounding, high: int
+    ) -> None:
         self.identity = identity
         socket, self._permits, self._knocker = sockets
         self.link = Link(socket)
         self.page = page
         self.store = Store()
         self.pid = os.getpid()
-        self._inbox: deque[tuple] = deque()  # type: ignore[type-arg]
+        self._inbox: deque[Frame] = deque()
         self._permit: int | None = None
         self._armed = 0
-        self._async_task: tuple | None = None  # type: ignore[type-arg]
+        self._async_task: tuple[AbstractEventLoop, Any] | None = None
         surrounding.send_progress = self._send_progress
         context.surrounding = surrounding
         self._own_signals()
@@ -113,7 +127,7 @@ class Slot:
         self._permit = None
         return True
 
-    def _control(self, frame: tuple) -> None:  # type: ignore[type-arg]
+    def _control(self, frame: Frame) -> None:
         kind, flags, ident, body, buffers = frame
         if kind == DEFINE:
             length = int.from_bytes(body[:2], "little")
@@ -128,9 +142,9 @@ class Slot:
         elif kind == RETIRE:
             retire()
 
-    def _attempt(self, frame: tuple) -> None:  # type: ignore[type-arg]
+    def _attempt(self, frame: Frame) -> None:
         call = Call(frame[2], frame[3], frame[4])
-        frame = None  # type: ignore[assignment] - the arguments' memory is the task's, not ours
+        del frame  # the arguments' memory is the task's, not ours
         page = self.page
         cpu = process_time() if call.measure else 0.0
         began = monotonic()
@@ -167,7 +181,7 @@ class Slot:
         self._armed = call.ident
         try:
             if call.mode == CHUNK:
-                return perform_chunk(call, self.store, self._run_coroutine, self._show_item, self._send_part)  # type: ignore[no-any-return]
+                return perform_chunk(call, self.store, self._run_coroutine, self._show_item, self._send_part)
             return perform(call, self.store, self._run_coroutine)
         except TaskCancelled as error:
             return failure(error, EXITED)
@@ -176,7 +190,7 @@ class Slot:
 
     def _put_back(self) -> None:
         baseline = self._baseline
-        if baseline.started_something:
+        if baseline.started_something or count_threads():
             self.page.leftovers = leftovers()
         if not baseline.restore():  # (it takes the ceiling under `memory=` away too)
             os._exit(UNRESTORABLE)
@@ -212,7 +226,7 @@ class Slot:
     def _show_item(self, index: int) -> None:
         self.page.items[0] = index
 
-    def _send_part(self, status: int, payload: bytes, buffers: tuple) -> None:  # type: ignore[type-arg]
+    def _send_part(self, status: int, payload: bytes, buffers: Buffers) -> None:
         if os.getpid() == self.pid:
             self.link.send(*framed(PART, status, self._armed, b"", payload, buffers))
 
@@ -230,13 +244,13 @@ class Slot:
             return
         raise TaskCancelled("the task was asked to stop")
 
-    def _run_coroutine(self, coroutine: object) -> object:
+    def _run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         import asyncio
 
-        async def main() -> object:
+        async def main() -> Any:
             self._async_task = asyncio.get_running_loop(), asyncio.current_task()
             try:
-                return await coroutine  # type: ignore[misc]
+                return await coroutine
             finally:
                 self._async_task = None
 
@@ -245,7 +259,7 @@ class Slot:
 
 def leftovers() -> bool:
     """Return whether a task left a thread or a child process in this process."""
-    if "threading" in sys.modules and sys.modules["threading"].active_count() > 1:
+    if count_threads():
         return True
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)

@@ -6,7 +6,12 @@ Guarantees
 
 from __future__ import annotations
 
-from .._wire.codec import loads
+from .._wire.codec import Buffer, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 
 class Store:
@@ -15,12 +20,12 @@ class Store:
     __slots__ = ("_fresh", "_loaded", "_names", "_pickles")
 
     def __init__(self) -> None:
-        self._pickles: dict[int, bytes | bytearray] = {}
+        self._pickles: dict[int, Buffer] = {}
         self._names: dict[int, str] = {}
-        self._loaded: dict[int, object] = {}
+        self._loaded: dict[int, Callable[..., Any]] = {}
         self._fresh: set[int] = set()
 
-    def define(self, number: int, name: str, data: bytes | bytearray, fresh: bool) -> None:
+    def define(self, number: int, name: str, data: Buffer, fresh: bool) -> None:
         """Keep a function's pickle. It is opened only when an attempt needs it, so that what that does is the attempt's doing."""
         self._pickles[number] = data
         self._names[number] = name
@@ -37,7 +42,7 @@ class Store:
         """Return the function's name for messages."""
         return self._names.get(number, "?")
 
-    def function(self, number: int) -> object:
+    def function(self, number: int) -> Callable[..., Any]:
         """Return the function, rebuilding it where that is due. Raises whatever its rebuilding raises."""
         function = self._loaded.get(number)
         if function is None:

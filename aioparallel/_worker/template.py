@@ -18,10 +18,14 @@ from _signal import SIG_DFL, SIGCHLD, signal
 from _socket import socket as Socket  # `socket` would import `selectors` and `enum`: milliseconds of every pool's start
 from marshal import dumps as marshal, loads as unmarshal
 
-from .._wire.frames import FrameReader, encode
+from .._wire.frames import Frame, FrameReader, encode
 from .._wire.messages import CLEAN, FAILED, FORK, FORKED, PRELOADED, PROTOCOL, pack, unpack
 from . import procs
 from .page import Page, map_memory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 HIGH_DESCRIPTOR = 512
 """Slots keep their own descriptors from here on, out of the way of tasks that close the low ones."""
@@ -30,7 +34,7 @@ HIGH_DESCRIPTOR = 512
 class Template:
     """What the template holds; `config` is the agent's HELLO and some numbers."""
 
-    def __init__(self, socket: Socket, config: dict[str, object], agent: int) -> None:
+    def __init__(self, socket: Socket, config: dict[str, Any], agent: int) -> None:
         self._socket = socket
         self._reader = FrameReader()
         self._config = config
@@ -59,7 +63,7 @@ class Template:
                 elif kind == CLEAN:
                     self._clean(*unpack(body))
 
-    def _receive(self) -> list[tuple]:  # type: ignore[type-arg]
+    def _receive(self) -> list[Frame]:
         data, fds = receive_with_fds(self._socket)
         if not data:
             os._exit(0)
@@ -113,7 +117,7 @@ class Template:
     def _reap_cleaners(self, *_: object) -> None:
         for pid in tuple(self._cleaners):
             try:
-                gone, _ = os.waitpid(pid, os.WNOHANG)
+                gone = os.waitpid(pid, os.WNOHANG)[0]
             except ChildProcessError:
                 continue  # SIGCHLD came in the middle of this very loop
             if gone:
@@ -142,25 +146,26 @@ def send_with_fds(socket: Socket, data: bytes, fds: list[int]) -> int:
     return socket.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, content)] if fds else [])
 
 
-def mismatch(config: dict[str, object]) -> str:
+def mismatch(config: dict[str, Any]) -> str:
     """Return why this interpreter cannot serve that controller, or nothing."""
     from _frozen_importlib_external import MAGIC_NUMBER
 
     ours = {"protocol": PROTOCOL, "implementation": sys.implementation.name, "magic": MAGIC_NUMBER, "byteorder": sys.byteorder}
-    wrong = [f"{name} {theirs!r} there, {ours[name]!r} here" for name, theirs in config["versions"].items() if ours[name] != theirs]  # type: ignore[attr-defined]
+    wrong = [f"{name} {theirs!r} there, {ours[name]!r} here" for name, theirs in config["versions"].items() if ours[name] != theirs]
     if not wrong:
         return ""
     version = ".".join(map(str, sys.version_info[:3]))
-    return f"its Python ({sys.executable}, {version}) is not the controller's ({config['python']}): {'; '.join(wrong)}; set python= to one that is"
+    differ = "; ".join(wrong)
+    return f"its Python ({sys.executable}, {version}) is not the controller's ({config['python']}): {differ}; set python= to one that is"
 
 
-def become_python(config: dict[str, object]) -> None:
+def become_python(config: dict[str, Any]) -> None:
     """Make this process what the controller's is: `site` has run, `sys.path` is the same, `__main__` is empty."""
     if sys.flags.no_site:
         import site
 
         site.main()
-    sys.path[:] = config["sys_path"]  # type: ignore[call-overload]
+    sys.path[:] = config["sys_path"]
     sys.argv[:] = [""]
     sys.modules["__main__"] = type(sys)("__main__")
     for stream in (sys.stdout, sys.stderr):
@@ -168,7 +173,7 @@ def become_python(config: dict[str, object]) -> None:
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
-def preload(config: dict[str, object]) -> None:
+def preload(config: dict[str, Any]) -> None:
     """Import everything that slots will need of ours, and what the user named."""
     from . import chunk, modules, slot  # noqa: F401
 
@@ -177,29 +182,29 @@ def preload(config: dict[str, object]) -> None:
     if config["far"]:
         from . import failures  # noqa: F401 - near it can be imported when first needed; far, a task may close the zip it would come from
 
-    for name in config["preload"]:  # type: ignore[attr-defined]
+    for name in config["preload"]:
         __import__(name)
 
 
-def slot_main(config: dict[str, object]) -> None:
+def slot_main(config: dict[str, Any]) -> None:
     """Be a slot; never returns."""
     from .context import Surrounding
     from .slot import LOST_LINK, Slot
 
     os.setsid()
     procs.become_subreaper()
-    procs.die_with_parent(config["agent"])  # type: ignore[arg-type]
+    procs.die_with_parent(config["agent"])
     procs.set_oom_score(300)
     reseed()
     index, incarnation = config["index"], config["incarnation"]
-    page = Page(map_memory(config["pages"]), index)  # type: ignore[arg-type]
-    os.close(config["pages"])  # type: ignore[arg-type]
+    page = Page(map_memory(config["pages"]), index)
+    os.close(config["pages"])
     high = high_descriptor()
-    socket = Socket(fileno=raise_fd(config["socket"], high))  # type: ignore[arg-type]
-    permits = raise_fd(config["permits"], high)  # type: ignore[arg-type]
-    knocker = raise_fd(config["knocker"], high)  # type: ignore[arg-type]
-    surrounding = Surrounding(config["host"], config["seed"], f"{config['scratch']}/{index}.{incarnation}", None, True)  # type: ignore[arg-type]
-    slot = Slot((index, incarnation), (socket, permits, knocker), page, surrounding, high)  # type: ignore[arg-type]
+    socket = Socket(fileno=raise_fd(config["socket"], high))
+    permits = raise_fd(config["permits"], high)
+    knocker = raise_fd(config["knocker"], high)
+    surrounding = Surrounding(config["host"], config["seed"], f"{config['scratch']}/{index}.{incarnation}", None, True)
+    slot = Slot((index, incarnation), (socket, permits, knocker), page, surrounding, high)
     os.register_at_fork(after_in_child=socket.close)
     try:
         slot.serve()
@@ -231,19 +236,20 @@ def reseed() -> None:
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed(int.from_bytes(os.urandom(4), "little"))
     if "uuid" in sys.modules:
-        sys.modules["uuid"]._last_timestamp = None
-        sys.modules["uuid"]._generate_time_safe = None  # libuuid's clock sequence is per process image
+        uuid: Any = sys.modules["uuid"]
+        uuid._last_timestamp = None
+        uuid._generate_time_safe = None  # libuuid's clock sequence is per process image
 
 
-def exec_slot(config: dict[str, object]) -> None:
+def exec_slot(config: dict[str, Any]) -> None:
     """Be a slot by way of exec: for when this process has threads, whose locks a fork would inherit held."""
     read, write = os.pipe()
     os.write(write, marshal(config, 2))
     os.close(write)
     for fd in (read, config["socket"], config["permits"], config["knocker"], config["pages"]):
-        os.set_inheritable(fd, True)  # type: ignore[arg-type]
+        os.set_inheritable(fd, True)
     boot = f"{config['boot']};from aioparallel._worker.template import exec_main;exec_main({read})"
-    os.execv(sys.executable, [sys.executable, *config["flags"], "-c", boot])  # type: ignore[misc]
+    os.execv(sys.executable, [sys.executable, *config["flags"], "-c", boot])
 
 
 def exec_main(fd: int) -> None:

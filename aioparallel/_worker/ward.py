@@ -140,7 +140,7 @@ class Ward:
     def next_look(self, now: float) -> float:
         """Return when to look at this ward again by ourselves (inf: never), and tell the slot so."""
         ident, _, stop_at, memory, _ = self.page.running()
-        due = min(stop_at, now + SAMPLE_SECONDS if memory else FOREVER) if ident else FOREVER
+        due = min(stop_at, now + SAMPLE_SECONDS if memory else FOREVER) if ident and not self._asked(ident) else FOREVER
         if due == FOREVER and self.page.watched_until:
             self.page.watched_until = 0.0
             due = now + LINGER_SECONDS
@@ -149,10 +149,16 @@ class Ward:
         self.watch_at = due
         return due
 
+    def _asked(self, ident: int) -> bool:
+        """Return whether the running attempt is in its grace; forget about one that ended in it."""
+        if self.ask_until is not None and self.ask_until[1].ident != ident:
+            self.ask_until = None
+        return self.ask_until is not None
+
     def over_limit(self, now: float) -> Check | None:
         """Return a check if the running attempt is past one of its limits."""
         ident, _, stop_at, memory, baseline = self.page.running()
-        if not ident or self.ask_until is not None:
+        if not ident or self._asked(ident):
             return None
         if now >= stop_at:
             return Check(ident, int(self.page.which), float(self.page.grace))

@@ -15,6 +15,8 @@ E = TypeVar("E", bound=Event)
 class EventRecorder:
     """All events of a simulation (which has one) or, as an async context manager, those of an open pool.
 
+    ::
+
         async with EventRecorder(pool) as recorder:
             ...
             died = await recorder.wait_for(SlotEnded, signal=9)

@@ -25,6 +25,7 @@ class FakeClock:
         self.now = now
 
     def __call__(self) -> float:
+        """Return the time."""
         return self.now
 
     def advance(self, seconds: float) -> None:
@@ -78,7 +79,7 @@ class ScriptedSlot:
 
     def take(self) -> Attempt:
         """Take the permit of the first that waits: it cannot be recalled any more."""
-        assert self.taken is None and self.running is None, "it takes a permit when it has nothing else to do"
+        assert self.taken is self.running is None, "it takes a permit when it has nothing else to do"
         self.taken = self.waiting.popleft()
         return self.taken
 

@@ -16,7 +16,7 @@ from asyncio import Future
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any
+from typing import Any, cast
 
 from .._hosts.base import Death, Outcome
 from .._jobs.task import Owner, Task
@@ -45,6 +45,7 @@ from .._scheduler.stimuli import (
     Spawn,
     Submitted,
 )
+from .._wire.codec import Buffer
 from .._wire.messages import OK, STATUS
 from ..errors import RemoteError
 from ..options import Options
@@ -126,7 +127,8 @@ class Simulation:
     def task(self, function: str = "f", *, payload: bytes = b"", sink: Any = None, **options: Any) -> Task[Any]:
         """Return a task that is not submitted yet."""
         self._last_id += 1
-        return make_task(self._last_id, function, payload, sink, Options(**options), loop=self._loop, engine=self, now=self.clock.now)
+        loop = cast("asyncio.AbstractEventLoop", self._loop)
+        return make_task(self._last_id, function, payload, sink, Options(**options), loop=loop, engine=self, now=self.clock.now)
 
     def cancel(self, task: Task[Any], message: Any) -> bool:
         """What `Task.cancel` calls."""
@@ -215,7 +217,7 @@ class Simulation:
         """See `Reports`."""
         self.feed(Answered(host, index, incarnation, outcomes))
 
-    def part(self, host: str, index: int, incarnation: int, ident: int, status: int, body: bytes | bytearray) -> None:
+    def part(self, host: str, index: int, incarnation: int, ident: int, status: int, body: Buffer) -> None:
         """See `Reports`; a scripted slot sends none."""
 
     def progressed(self, host: str, ident: int, done: float, total: float) -> None:
@@ -241,7 +243,7 @@ def make_task(
     task._options = options
     task._extras = b""
     task._state = QUEUED
-    task._attempts = ()
+    task._attempts = ()  # type: ignore[assignment]  # see Task
     task._failures = task._losses = 0
     task._asked = False
     task._message = None
@@ -252,7 +254,7 @@ def make_task(
     return task
 
 
-class _StillLoop(asyncio.AbstractEventLoop):
+class _StillLoop:
     """As much of a loop as a future needs."""
 
     def __init__(self) -> None:
@@ -262,7 +264,7 @@ class _StillLoop(asyncio.AbstractEventLoop):
         return False
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = asyncio.Handle(callback, args, cast("asyncio.AbstractEventLoop", self), context)
         self._ready.append(handle)
         return handle
 

@@ -11,9 +11,7 @@ STEP = 8 << 20
 
 def grow(size: int, then_sleep: float = 0.0) -> int:
     """Take and touch memory in small steps."""
-    held = []
-    for _ in range(0, size, STEP):
-        held.append(b"x" * STEP)
+    held = [b"x" * STEP for _ in range(0, size, STEP)]
     time.sleep(then_sleep)
     return len(held) * STEP
 

@@ -50,7 +50,7 @@ def change_environment() -> None:
 
 def change_environment_by_putenv() -> None:
     """`os.putenv` changes what children see, and `os.environ` knows nothing of it."""
-    os.putenv("AIOPARALLEL_TEST_PUT", "new")  # noqa: PLW1508
+    os.putenv("AIOPARALLEL_TEST_PUT", "new")
     os.putenv("PATH", "/nowhere")
 
 

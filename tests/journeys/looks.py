@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -26,8 +27,12 @@ async def until(true: Callable[[], object], seconds: float = PATIENCE_SECONDS) -
 
 async def written(path: Path) -> str:
     """Wait until a task has written a line to a file, and return it."""
-    await until(lambda: path.exists() and path.read_text().endswith("\n"))
-    return path.read_text().strip()
+
+    def line() -> str:
+        return path.read_text() if path.exists() else ""
+
+    await until(lambda: line().endswith("\n"))
+    return line().strip()
 
 
 def is_dead(pid: int) -> bool:
@@ -47,7 +52,7 @@ def assert_gone_within(seconds: float, pids: Iterable[int]) -> None:
     """Wait for the deaths of processes that are not ours to reap."""
     processes = []
     for pid in pids:
-        if not is_dead(pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
             processes.append(psutil.Process(pid))
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     assert not [process for process in alive if not is_dead(process.pid)], f"alive after {seconds} s: {alive}"
@@ -57,6 +62,6 @@ def controller(program: str, **options: object) -> subprocess.Popen[str]:
     """Start a program that has a pool, as a user would start it; it is in a process group of its own."""
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", program]
     pipe = subprocess.PIPE
-    environ = os.environ | {"PYTHONPATH": os.pathsep.join(["."] + os.environ.get("PYTHONPATH", "").split(os.pathsep))}
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
     settings = {"stdin": subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, "text": True, "env": environ, "process_group": 0}
     return subprocess.Popen(command, **(settings | options))  # type: ignore[call-overload, no-any-return]

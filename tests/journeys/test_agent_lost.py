@@ -47,7 +47,9 @@ async def test_agent_killed_under_a_c_loop_with_a_grandchild(open_pool, tmp_path
 async def test_a_task_that_may_not_run_twice_is_host_lost(open_pool, tmp_path):
     async with open_pool() as pool:
         agent, _ = await processes_of(pool)
-        running = pool.options(idempotent=False).submit(deeds.once_then, str(tmp_path / "count"), deeds.loop_behind_a_grandchild, str(tmp_path / "a"))
+        running = pool.options(idempotent=False).submit(
+            deeds.once_then, str(tmp_path / "count"), deeds.loop_behind_a_grandchild, str(tmp_path / "a")
+        )
         pids = list(map(int, (await written(tmp_path / "a")).split()))
         other = pool.submit(deeds.sleep_until_asked, str(tmp_path / "b"))
         await written(tmp_path / "b.began")
@@ -142,9 +144,11 @@ async def test_template_killed_and_a_scratch_folder_to_be_removed(open_pool):
     async with open_pool(1) as pool:
         _, template = await processes_of(pool)
         os.kill(template, signal.SIGSTOP)
+        task = pool.submit(deeds.make_scratch_and_die)
+        await asyncio.sleep(0)
+        os.kill(template, signal.SIGKILL)
         with pytest.raises(WorkerDied):
-            os.kill(template, signal.SIGKILL)
-            await pool.submit(deeds.make_scratch_and_die)
+            await task
         assert await pool.submit(abs, -1) == 1
 
 
@@ -216,7 +220,10 @@ async def test_a_preload_that_starts_a_thread_makes_slots_exec(open_pool, preloa
 
 
 async def test_slots_that_die_as_they_start_back_off_and_give_a_host_error(open_pool, preloadable):
-    name = preloadable("sabotage", "import os\nos.register_at_fork(after_in_child=lambda: os.getppid() == TEMPLATE or os._exit(9))\nTEMPLATE = os.getpid()\n")
+    name = preloadable(
+        "sabotage",
+        "import os\nos.register_at_fork(after_in_child=lambda: os.getppid() == TEMPLATE or os._exit(9))\nTEMPLATE = os.getpid()\n",
+    )
     async with open_pool(preload=[name], bystanders=False) as pool:
         with pytest.raises(HostError, match="slots in a row died as they started, the last with code 9"):
             await pool.submit(abs, -1)

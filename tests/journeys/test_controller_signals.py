@@ -37,7 +37,7 @@ async def main():
         print(json.dumps([pids, agent.pid, [child.pid for child in agent.children(recursive=True)]]), flush=True)
         BODY
 
-asyncio.run(main())
+asyncio.run(main(), debug=False)
 """
 
 
@@ -73,8 +73,9 @@ def test_killed_while_its_loop_is_blocked():
 
 
 def test_killed_while_a_forked_child_of_its_own_holds_the_link():
-    body = "child = os.fork() or time.sleep(1000); print(child, flush=True); await asyncio.gather(*tasks)"
-    with running("\n        ".join(["import warnings; warnings.simplefilter('ignore')", body])) as (program, pids):
+    body = """import warnings; warnings.simplefilter("ignore")
+        child = os.fork() or time.sleep(1000); print(child, flush=True); await asyncio.gather(*tasks)"""
+    with running(body) as (program, pids):
         child = int(program.stdout.readline())
         program.kill()
         try:
@@ -108,12 +109,13 @@ def test_ctrl_c_may_be_handled():
     body = """try:
             await asyncio.gather(*tasks)
         except asyncio.CancelledError:
+            await asyncio.wait(tasks)  # a cancelled gather returns when the first of them has ended
             print([task.cancelled() for task in tasks], flush=True)
             asyncio.current_task().uncancel()
         print(await pool.submit(abs, -5), flush=True)"""
-    with running(body) as (program, pids):
+    with running(body) as (program, _):
         os.killpg(program.pid, signal.SIGINT)
-        out, _ = program.communicate(timeout=10)
+        out, _err = program.communicate(timeout=10)
         assert out.splitlines() == ["[True, True]", "5"]
 
 
@@ -143,7 +145,7 @@ def test_a_second_ctrl_c_while_tasks_are_given_grace():
         os.unlink(folder + ".began")
         print("waits", flush=True)
         await task"""
-    with running(body) as (program, pids):
+    with running(body) as (program, _):
         assert program.stdout.readline() == "waits\n"
         os.killpg(program.pid, signal.SIGINT)
         assert program.stdout.readline() == "asked\n"
@@ -168,7 +170,7 @@ async def main():
     task = pool.submit(deeds.loop_in_c)
     await asyncio.sleep(0.1)
 
-asyncio.run(main())
+asyncio.run(main(), debug=False)
 END
 """
 

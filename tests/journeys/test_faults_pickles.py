@@ -21,7 +21,7 @@ from . import deeds, hooks
     [
         threading.Lock,
         hooks.make_generator,
-        lambda: sys._getframe(),
+        sys._getframe,
         lambda: hooks.RaisesOnReduce(ValueError, "no"),
         lambda: hooks.RaisesOnReduce(SystemExit, 3),
         lambda: hooks.RaisesOnReduce(deeds.OwnBaseException, "no"),
@@ -71,7 +71,7 @@ async def test_pool_view_and_task_in_an_argument_are_errors_that_say_what_to_do(
 async def test_an_argument_whose_rebuilding_raises(open_pool, kind):
     async with open_pool(1) as pool:
         pid = await pool.submit(deeds.own_pid)
-        with pytest.raises(SerializationError, match="arguments could not be rebuilt.*the reason"):
+        with pytest.raises(SerializationError, match=r"arguments could not be rebuilt.*the reason"):
             await pool.submit(print, hooks.Rebuilt("slot", hooks.raise_it, kind, "the reason"))
         assert await pool.submit(deeds.own_pid) == pid
 
@@ -115,7 +115,7 @@ async def test_a_function_whose_rebuilding_raises_or_crashes(open_pool):
 async def test_a_result_that_cannot_be_pickled(open_pool, make):
     async with open_pool(1) as pool:
         pid = await pool.submit(deeds.own_pid)
-        with pytest.raises(SerializationError, match="its result, a (lock|generator), could not be pickled"):
+        with pytest.raises(SerializationError, match=r"its result, a (lock|generator), could not be pickled"):
             await pool.submit(make)
         assert await pool.submit(deeds.own_pid) == pid
 

@@ -129,6 +129,9 @@ async def test_a_thread_that_never_ends(open_pool):
         assert await pool.submit(threading.active_count) == 2, "the slot was to be kept"
         isolated = pool.options(isolate=True)
         assert await isolated.submit(threading.active_count) == 1
+        await pool.submit(deeds.start_endless_thread)
+        with pytest.raises(WorkerDied, match="left a thread or a process"):
+            await pool.submit(os._exit, 3)
 
 
 # --- descriptors
@@ -164,7 +167,7 @@ async def main():
         assert await asyncio.gather(*(pool.submit(abs, -n) for n in range(50))) == list(range(50))
         print(sum(lines), "lines")
 
-asyncio.run(main())
+asyncio.run(main(), debug=False)
 """
 
 
@@ -191,7 +194,7 @@ async def main():
             os.write(2, b"timed out\\n")
         os.write(2, b"%d\\n" % await pool.submit(abs, -5))
 
-asyncio.run(main())
+asyncio.run(main(), debug=False)
 """
 
 

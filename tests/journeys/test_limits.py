@@ -92,7 +92,7 @@ async def test_in_time_though_the_loop_is_blocked(open_pool, tmp_path):
         await written(tmp_path / "pids")
         pids = list(map(int, (tmp_path / "pids").read_text().split()))
         blocked_at = time.monotonic()
-        time.sleep(5.0)  # the user's own code, in the way
+        time.sleep(5.0)  # noqa: ASYNC251 - the user's own code, in the way
         assert living(pids) == [], "the limit was to be kept without the loop's help"
         with pytest.raises(TaskTimeout):
             await endless

@@ -228,6 +228,11 @@ async def test_what_would_bring_down_a_loop_arrives_as_an_ordinary_exception() -
         for wrapped in (asyncio.gather(pool.submit(leave, "stop")), asyncio.shield(pool.submit(leave, "stop"))):
             with pytest.raises(RuntimeError, match="StopIteration"):
                 await wrapped
+        for chunk in (1, 5):
+            found = await pool.map(leave, ["stop"] * 5, chunk=chunk, on_error="return")
+            assert [type(error) for error in found] == [RuntimeError] * 5
+            with pytest.raises(RuntimeError, match="StopIteration"):
+                await pool.map(leave, ["stop"] * 5, chunk=chunk)
         with pytest.raises(StopAsyncIteration):
             await pool.submit(stop_async)
         pids = {attempt.pid for task in [pool.submit(os.getpid)] if await task for attempt in task.attempts}

@@ -356,3 +356,41 @@ async def test_pools_side_by_side(gate: Gate) -> None:
         gate.open()
         assert await held == 1
         assert repr(one).startswith("<Pool ") and one.status().name == "one"
+
+
+async def test_who_waits_when_somebody_else_closes(gate: Gate) -> None:
+    pool = await Pool(local=2).ready()
+    task = pool.submit(stay, gate.path)
+    await gate.met()
+    with FrozenAgent(pool) as agent:
+        waiting = asyncio.ensure_future(pool.ready(slots=2))
+        draining = asyncio.ensure_future(pool.drain())
+        await asyncio.sleep(0)
+        closing = asyncio.ensure_future(pool.aclose())
+        await asyncio.sleep(0)
+        agent.thaw()
+        async with asyncio.timeout(BOUND):
+            await closing
+            assert await draining is False, "what it waited for was killed"
+            with pytest.raises(PoolClosed, match="closed by aclose"):
+                await waiting
+    assert isinstance(task.exception(), PoolClosed)
+
+
+async def test_while_it_is_being_opened() -> None:
+    pool = Pool(local=1)
+    opening = asyncio.ensure_future(pool.ready())
+    await asyncio.sleep(0)
+    for use in (pool.ready, pool.drain, pool.aclose):
+        with pytest.raises(UsageError, match="still being opened"):
+            await use()
+    with pytest.raises(UsageError, match="still being opened"):
+        pool.submit(abs, 1)
+    assert await opening is pool
+    await pool.aclose()
+    pool = Pool(local=1)
+    opening = asyncio.ensure_future(pool.ready())
+    await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.wait([opening])
+    assert opening.cancelled() and pool.status().state == "closed"

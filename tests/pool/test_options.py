@@ -184,6 +184,7 @@ def crash_until(number: int) -> int:
 
 
 async def test_grace() -> None:
+    began = time.monotonic()
     async with Pool(local=2) as pool:
         for fn in (stop_well, stop_well_later):
             task = pool.options(grace=20.0, timeout=0.7).submit(fn)
@@ -194,6 +195,7 @@ async def test_grace() -> None:
         with pytest.raises(TaskTimeout):
             await task
         assert task.attempts[0].stopped == "killed"
+    assert time.monotonic() - began < 15, "the limits of the later ones are kept, too"
 
 
 def stop_well() -> str:

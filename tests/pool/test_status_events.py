@@ -57,7 +57,7 @@ async def test_status(gate: Gate) -> None:
         assert (status.succeeded, status.failed, status.cancelled, status.retried) == (4, 2, 1, 0)
         assert status.queued == status.running == 0
         assert 0 < status.run_seconds < 60 and 0 < status.uptime_seconds < 60
-        assert sum(slot.tasks_done for slot in status.slots) >= 4
+        assert all(slot.tasks_done < 5 for slot in status.slots)
     assert pool.status().state == "closed" and pool.status().succeeded == 4
 
 
