@@ -373,10 +373,10 @@ class State:
                 self.recall(slot, actions)
         assign(self, now, actions)
 
-    def fail_waiting(self, now: float, actions: list[Action]) -> None:
-        """No host will ever offer a slot: say so to all that wait."""
+    def fail_waiting(self, queue: Queue, now: float, actions: list[Action]) -> None:
+        """No host will ever offer a slot for these: say so."""
         host = next(host for host in self.hosts.values() if host.failed is not None)
-        for task in self.queue.take_all() + self.isolated.take_all():
+        for task in queue.take_all():
             self.endings.failed(task, HostError(host.name, host.failed or ""), None, now, actions)
 
     # --- the end

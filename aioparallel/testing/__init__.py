@@ -3,7 +3,7 @@
 `Simulation` runs the real scheduler over `ScriptedHost`s, whose `ScriptedSlot`s do what the test tells them, within what a host may do.
 `FakeClock` is its clock; `EventRecorder` collects events, of a simulation or of a real pool.
 
-    with a slot that dies under its task:
+A task whose slot dies under it:
 
     sim = Simulation(slots=1)
     task = sim.submit(retries=1)

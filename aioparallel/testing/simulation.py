@@ -12,7 +12,6 @@ How it works
 from __future__ import annotations
 
 import asyncio
-from asyncio import Future
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
@@ -184,12 +183,12 @@ class Simulation:
         assert not task._asked or not (error or value), f"{task!r} was asked to be cancelled and settled otherwise"
         self.settled.append(task)
         if error is not None:
-            Future.set_exception(task, error)
+            super(Task, task).set_exception(error)
             task._log_traceback = False  # a test looks at what it wants to look at
         elif value:
-            Future.set_result(task, value[0])
+            super(Task, task).set_result(value[0])
         else:
-            Future.cancel(task, task._message)
+            super(Task, task).cancel(task._message)
 
     # --- reports of the hosts (see `_hosts/base.Reports`)
 

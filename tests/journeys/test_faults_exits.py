@@ -6,14 +6,13 @@ import asyncio
 import os
 import signal
 import sys
-import time
 
 import pytest
 
 from aioparallel import TaskCancelled, TaskError, TaskExited, WorkerDied
 
 from . import deeds
-from .looks import is_dead, until
+from .looks import is_dead, written
 
 
 async def test_os_exit(open_pool):
@@ -43,11 +42,10 @@ async def test_a_real_segmentation_fault(open_pool):
         assert caught.value.signal == signal.SIGSEGV
 
 
-async def test_killed_from_outside(open_pool):
+async def test_killed_from_outside(open_pool, tmp_path):
     async with open_pool() as pool:
-        task = pool.submit(time.sleep, 1000)
-        await until(lambda: task.attempts and task.attempts[-1].pid)
-        os.kill(task.attempts[-1].pid, signal.SIGKILL)
+        task = pool.submit(deeds.loop_in_c_when_asked, str(tmp_path / "a"))
+        os.kill(int(await written(tmp_path / "a.began")), signal.SIGKILL)
         with pytest.raises(WorkerDied) as caught:
             await task
         assert caught.value.signal == signal.SIGKILL

@@ -72,7 +72,9 @@ def test_a_function_never_seen_goes_out_alone() -> None:
     assert len(sim.state.queue) == 4
 
 
-@pytest.mark.parametrize(("seconds", "depth"), [(0.0001, round(FILL_SECONDS / 0.0001)), (0.001, 2), (0.004, 2), (AHEAD_SECONDS * 1.2, 1), (1.0, 1)])
+@pytest.mark.parametrize(
+    ("seconds", "depth"), [(0.0001, round(FILL_SECONDS / 0.0001)), (0.001, 2), (0.004, 2), (AHEAD_SECONDS * 1.2, 1), (1.0, 1)]
+)
 def test_a_slot_is_sent_a_little_work_ahead(seconds: float, depth: int) -> None:
     """Up to FILL_SECONDS of it; always one task more than runs, but not behind (nor of) long ones."""
     sim = Simulation(slots=1)

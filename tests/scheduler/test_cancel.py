@@ -40,7 +40,7 @@ def test_a_waiting_task_is_cancelled_at_once() -> None:
 
 
 def test_a_task_that_was_sent_ahead_is_cancelled_at_once_and_the_others_go_on() -> None:
-    sim, slot = deep(3)
+    _sim, slot = deep(3)
     slot.begin()
     first, second, third = (attempt.task for attempt in slot.outstanding)
     assert second.cancel()
@@ -52,7 +52,7 @@ def test_a_task_that_was_sent_ahead_is_cancelled_at_once_and_the_others_go_on() 
 
 
 def test_a_running_task_is_done_when_its_tree_is_dead() -> None:
-    sim, slot = running()
+    _sim, slot = running()
     task = slot.running.task
     assert task.cancel() and task.cancel("twice")
     assert task.state == STOPPING and not task.done() and len(slot.kills) == 1
@@ -95,7 +95,7 @@ def test_a_kill_that_came_too_early_is_repeated() -> None:
 
 def test_a_task_that_had_begun_behind_answers_under_way_is_killed_when_they_arrive() -> None:
     """Its slot gives nothing back, and the first that is outstanding is another's."""
-    sim, slot = deep(2)
+    _sim, slot = deep(2)
     slot.begin()
     slot.finish()
     task = slot.begin().task

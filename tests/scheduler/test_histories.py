@@ -97,7 +97,9 @@ class Histories(RuleBasedStateMachine):
 
     # --- users
 
-    @rule(call=st.sampled_from(CALLS), function=st.sampled_from("fffgh"), count=st.integers(1, 8), chunk=st.sampled_from([False, False, True]))
+    @rule(
+        call=st.sampled_from(CALLS), function=st.sampled_from("fffgh"), count=st.integers(1, 8), chunk=st.sampled_from([False, False, True])
+    )
     def submit(self, call: dict[str, Any], function: str, count: int, chunk: bool) -> None:
         sink = Sink() if chunk and "isolate" not in call else None
         tasks = [self.sim.task(function, sink=sink, payload=LARGE if n == 6 else b"", **call) for n in range(count)]
@@ -192,7 +194,11 @@ class Histories(RuleBasedStateMachine):
         if not slot.pid and number % 4:
             slot.up()  # five that die as they start, in a row, are the end of their host
         running = slot.running.task if slot.running is not None else None
-        if running is None or (why == BY_TIMEOUT and running._options.timeout is None) or (why == BY_MEMORY and running._options.memory is None):
+        if (
+            running is None
+            or (why == BY_TIMEOUT and running._options.timeout is None)
+            or (why == BY_MEMORY and running._options.memory is None)
+        ):
             why = BY_ITSELF
         if running is not None and why == BY_DEADLINE and running._deadline > self.sim.clock.now:
             why = BY_ITSELF
@@ -200,7 +206,11 @@ class Histories(RuleBasedStateMachine):
         slot.die(None if signal else 3, 11 if signal else None, why=why, named=named)
 
     @precondition(_is_any_laden)
-    @rule(number=which, which_task=st.integers(0, 2), then=st.lists(st.sampled_from(["begin", "finish", "deliver", "look", "pause"]), max_size=4))
+    @rule(
+        number=which,
+        which_task=st.integers(0, 2),
+        then=st.lists(st.sampled_from(["begin", "finish", "deliver", "look", "pause"]), max_size=4),
+    )
     def interrupt(self, number: int, which_task: int, then: list[str]) -> None:
         """Cancel what a slot has while that goes on."""
         slot = self._slot(number, laden=True)

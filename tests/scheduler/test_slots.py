@@ -41,7 +41,6 @@ def test_a_crash_costs_one_task() -> None:
     slot.die(signal=11)
     error = first.exception()
     assert isinstance(error, WorkerDied) and error.signal == 11
-    assert [second.attempts, third.attempts] == [second.attempts, third.attempts]
     (slot,) = up(sim)
     slot.answer()
     slot.answer()
@@ -251,6 +250,20 @@ def test_a_slot_that_never_comes_up_holds_nothing_when_its_host_fails() -> None:
     slot.up()
     assert not slot.waiting and not [action for action in actions if isinstance(action, Recall)]
     assert len(sim.recorder.of(SlotStarted)) == 1
+
+
+def test_an_isolated_task_does_not_cost_a_failed_host_its_last_slot() -> None:
+    sim = Simulation(slots=1)
+    first, second = sim.submit_many(2)
+    (slot,) = up(sim)
+    slot.begin()
+    sim.hosts["local"].fail()
+    alone = sim.submit(isolate=True)
+    slot.answer()
+    assert isinstance(alone.exception(), HostError)
+    assert first.done() and not slot.retiring
+    slot.answer()
+    assert second.result() == b""
 
 
 # --- the end

@@ -63,7 +63,8 @@ def in_thread(function, *arguments) -> Thread:
 def test_large_buffers_and_small_frames_in_order(links: tuple[Link, Link]) -> None:
     ours, theirs = links
     pattern = bytes(range(256))
-    sent = [framed(1, 0, n, b"head", pattern * size, (memoryview(pattern * (size // 2)),)) for n, size in enumerate([0, 10, 5000, 40_000, 3])]
+    sizes = [0, 10, 5000, 40_000, 3]
+    sent = [framed(1, 0, n, b"head", pattern * size, (memoryview(pattern * (size // 2)),)) for n, size in enumerate(sizes)]
 
     def send() -> None:
         for head, buffers in sent:
@@ -72,7 +73,7 @@ def test_large_buffers_and_small_frames_in_order(links: tuple[Link, Link]) -> No
     thread = in_thread(send)
     found = receive(ours, len(sent))
     thread.join()
-    for (_, _, ident, body, buffers), size in zip(found, [0, 10, 5000, 40_000, 3], strict=True):
+    for (_, _, ident, body, buffers), size in zip(found, sizes, strict=True):
         rest, others = unframed(body, 4, buffers)
         assert bytes(rest) == pattern * size and bytes(others[0]) == pattern * (size // 2), ident
 

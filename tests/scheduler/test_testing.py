@@ -1,0 +1,93 @@
+"""Promises of `aioparallel.testing`: what tests are made of can be believed itself."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+import aioparallel
+from aioparallel.events import SlotStarted, TaskEnded, TaskSubmitted
+from aioparallel.testing import EventRecorder, FakeClock, Simulation
+
+
+def test_time_passes_when_told_to() -> None:
+    clock = FakeClock(5.0)
+    clock.advance(2.5)
+    assert clock() == clock.now == 7.5
+
+
+def test_advancing_meets_each_moment_and_jumping_only_the_last() -> None:
+    sim = Simulation()
+    sim.submit()
+    early, late = sim.submit(deadline=1.0), sim.submit(deadline=2.0)
+    sim.advance(3.0)
+    assert [event.at for event in sim.recorder.of(TaskEnded)] == [1001.0, 1002.0]
+    assert sim.settled == [early, late]
+    third = sim.submit(deadline=1.0)
+    sim.jump(10.0)
+    assert sim.recorder.of(TaskEnded, task=third.id)[0].at == 1013.0
+
+
+def test_callbacks_of_a_settled_task_run() -> None:
+    sim = Simulation()
+    task = sim.submit()
+    called = []
+    task.add_done_callback(called.append)
+    (slot,) = sim.slots()
+    slot.up()
+    slot.answer(payload=b"42")
+    assert called == [task] and task.result() == b"42"
+
+
+def test_a_second_settle_is_an_error_at_once() -> None:
+    sim = Simulation()
+    task = sim.submit()
+    task.cancel()
+    with pytest.raises(AssertionError, match="settled twice"):
+        sim._finish(task, ValueError())
+
+
+def test_a_scripted_slot_keeps_the_contract() -> None:
+    sim = Simulation()
+    sim.submit()
+    (slot,) = sim.slots()
+    slot.up()
+    with pytest.raises(AssertionError, match="nothing runs"):
+        slot.finish()
+    slot.begin()
+    with pytest.raises(AssertionError, match="nothing else to do"):
+        slot.take()
+    assert slot.host.recall(0) == 0, "what has begun cannot be taken back"
+    slot.die(signal=9)
+    assert not slot.alive
+
+
+async def test_the_events_of_a_real_pool_are_recorded_and_can_be_waited_for() -> None:
+    async with aioparallel.Pool(local=1) as pool:
+        async with EventRecorder(pool) as recorder:
+            task = pool.submit(abs, -3)
+            assert await task == 3
+            ended = await recorder.wait_for(TaskEnded, task=task.id)
+            assert ended.outcome == "succeeded"
+            assert await recorder.wait_for(TaskEnded) is ended, "it is there already"
+            waiting = asyncio.ensure_future(recorder.wait_for(TaskSubmitted, name="abs", task=task.id + 1))
+            await pool.submit(abs, -4)
+            assert (await waiting).task == task.id + 1
+            assert len(recorder.of(SlotStarted)) == 1
+        before = len(recorder.events)
+        await pool.submit(abs, -5)
+        assert len(recorder.events) == before
+
+
+async def test_a_recorder_needs_a_pool_to_listen_to() -> None:
+    with pytest.raises(ValueError, match=r"EventRecorder\(pool\)"):
+        async with EventRecorder():
+            pass
+
+
+def test_no_test_library_is_needed() -> None:
+    program = "import sys, aioparallel.testing; sys.exit(bool({'pytest', 'hypothesis', 'unittest'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
