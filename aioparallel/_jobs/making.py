@@ -80,8 +80,7 @@ class Maker:
         task._state = QUEUED
         task._attempts = ()  # type: ignore[assignment]  # see Task
         task._failures = task._losses = 0
-        task._asked = False
-        task._message = None
+        task._asked, task._message = False, None
         task._queued = now
         task._deadline = _NEVER if options.deadline is None else now + options.deadline
         task._sink = sink

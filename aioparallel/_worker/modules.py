@@ -56,4 +56,8 @@ def _load_whole(package: ModuleType) -> None:
     whole = module_from_spec(spec)
     package.__class__ = ModuleType
     package.__spec__, package.__file__, package.__loader__ = spec, whole.__file__, spec.loader
-    spec.loader.exec_module(package)
+    try:
+        spec.loader.exec_module(package)
+    except BaseException:
+        package.__class__ = _Package  # a request to stop the task may come in the midst of it: the next use begins again
+        raise

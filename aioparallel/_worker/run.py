@@ -74,8 +74,8 @@ def begin(call: Call, name: str) -> None:
     context.begin((call.ident >> 16, call.attempt, name, None if call.deadline == _FOREVER else call.deadline, data, seed_path))
 
 
-def perform(call: Call, store: Store, run_coroutine: Callable[[Any], Any]) -> Outcome:
-    """Run a call and return its outcome."""
+def perform(call: Call, store: Store, run_coroutine: Callable[[Any], Any], arm: Callable[[bool], None] | None = None) -> Outcome:
+    """Run a call and return its outcome; `arm` is told when a request to stop may be raised, which is while the function itself runs."""
     try:
         try:
             function = store.function(call.function) if call.function else None
@@ -86,9 +86,15 @@ def perform(call: Call, store: Store, run_coroutine: Callable[[Any], Any]) -> Ou
             return failure(error, UNREADABLE if isinstance(error, Exception) else EXITED, "its function or arguments could not be rebuilt")
         call.payload, call.buffers = b"", ()
         try:
-            result = function(*args, **kwargs)
-            if type(result) is _CoroutineType:
-                result = run_coroutine(result)
+            if arm is not None:
+                arm(True)
+            try:
+                result = function(*args, **kwargs)
+                if type(result) is _CoroutineType:
+                    result = run_coroutine(result)
+            finally:
+                if arm is not None:
+                    arm(False)
         except Exception as error:  # noqa: BLE001 - it is the outcome
             ceiling = call.memory and isinstance(error, MemoryError)
             return failure(error, OUT_OF_MEMORY if ceiling else RAISED)

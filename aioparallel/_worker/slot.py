@@ -84,7 +84,7 @@ class Slot:
         self.pid = os.getpid()
         self._inbox: deque[Frame] = deque()
         self._permit: int | None = None
-        self._armed = 0
+        self._running = self._armed = 0
         self._async_task: tuple[AbstractEventLoop, Any] | None = None
         surrounding.send_progress = self._send_progress
         context.surrounding = surrounding
@@ -177,12 +177,12 @@ class Slot:
         self._put_back()
 
     def _run(self, call: Call) -> Outcome:
-        """Run the call, open to a request to stop all the while."""
-        self._armed = call.ident
+        """Run the call."""
+        self._running = call.ident
         try:
             if call.mode == CHUNK:
                 return perform_chunk(call, self.store, self._run_coroutine, self._show_item, self._send_part)
-            return perform(call, self.store, self._run_coroutine)
+            return perform(call, self.store, self._run_coroutine, self._arm if call.grace else None)
         except TaskCancelled as error:
             return failure(error, EXITED)
         finally:
@@ -228,11 +228,17 @@ class Slot:
 
     def _send_part(self, status: int, payload: bytes, buffers: Buffers) -> None:
         if os.getpid() == self.pid:
-            self.link.send(*framed(PART, status, self._armed, b"", payload, buffers))
+            self.link.send(*framed(PART, status, self._running, b"", payload, buffers))
 
     def _send_progress(self, task: int, attempt: int, done: float, total: float) -> None:
         if os.getpid() == self.pid:
             self.link.send(*framed(PROGRESS, 0, task << 16 | attempt, PROGRESS_BODY.pack(done, total)))
+
+    def _arm(self, on: bool) -> None:
+        """Let a request to stop be raised, or not: an import of ours or of a task's module that it hit would be broken for ever."""
+        self._armed = self._running if on else 0
+        if on and self.page.asked == self._running:
+            raise TaskCancelled("the task was asked to stop")
 
     def _on_request_to_stop(self, number: int, frame: object) -> None:
         """Raise TaskCancelled in the task (or cancel its asyncio task), if that very attempt still runs."""
@@ -245,13 +251,19 @@ class Slot:
         raise TaskCancelled("the task was asked to stop")
 
     def _run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        armed, self._armed = self._armed, 0
         import asyncio
 
         async def main() -> Any:
-            self._async_task = asyncio.get_running_loop(), asyncio.current_task()
+            task = asyncio.current_task()
+            self._async_task = asyncio.get_running_loop(), task
+            self._armed = armed
+            if armed and task is not None and self.page.asked == armed:
+                task.cancel()
             try:
                 return await coroutine
             finally:
+                self._armed = 0
                 self._async_task = None
 
         return asyncio.run(main())

@@ -31,6 +31,9 @@ class EventRecorder:
     def record(self, event: Event) -> None:
         """Add an event."""
         self.events.append(event)
+        self._wake()
+
+    def _wake(self) -> None:
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -41,8 +44,13 @@ class EventRecorder:
         return [event for event in self.events if isinstance(event, kind) and all(getattr(event, name) == fields[name] for name in fields)]
 
     async def wait_for(self, kind: type[E], **fields: Any) -> E:
-        """Return the first such event, past or to come. If cancelled: nothing is lost."""
+        """Return the first such event, past or to come. Raises LookupError when the pool was closed without it.
+
+        If cancelled: nothing is lost.
+        """
         while not (found := self.of(kind, **fields)):
+            if self._reader is not None and self._reader.done():
+                raise LookupError(f"no more events come, and there was no {kind.__name__} with {fields}")
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
             await waiter
@@ -58,7 +66,12 @@ class EventRecorder:
                 self.record(event)
 
         self._reader = asyncio.create_task(read(), name="aioparallel event recorder")
-        self._reader.add_done_callback(lambda _: events.close())
+
+        def ended(_: asyncio.Task[None]) -> None:
+            events.close()
+            self._wake()
+
+        self._reader.add_done_callback(ended)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -160,11 +160,13 @@ async def test_the_first_failure_stops_the_map_and_names_its_item(chunk: int | N
 
 async def test_a_failure_far_behind_a_slow_item_is_raised_at_once(gate: Gate) -> None:
     async with Pool(local=2) as pool:
-        with pytest.raises(ZeroDivisionError) as caught:
+        waiting = asyncio.ensure_future(_list(pool.map(lambda n: stay(gate.path) if n == 0 else pass_gate(gate.path, KeyError(n)), range(9))))
+        (pid, _) = await gate.met(2)
+        gate.open()
+        with pytest.raises(KeyError) as caught:
             async with asyncio.timeout(10):
-                await pool.map(lambda n: stay(gate.path) if n == 0 else 1 // (n - 3), range(10))
-        assert "item 3 of map" in caught.value.__notes__[-1]
-        (pid,) = await gate.met()
+                await waiting
+        assert caught.value.args == (1,) and "item 1 of map" in caught.value.__notes__[-1]
         assert gone(pid)
 
 

@@ -185,7 +185,8 @@ def crash_until(number: int) -> int:
 
 async def test_grace() -> None:
     began = time.monotonic()
-    async with Pool(local=2) as pool:
+    async with Pool(local=1) as pool:
+        await pool.submit(seen)
         for fn in (stop_well, stop_well_later):
             task = pool.options(grace=20.0, timeout=0.7).submit(fn)
             with pytest.raises(TaskTimeout) as caught:
@@ -220,6 +221,16 @@ def stop_never() -> None:
             time.sleep(1000)
         except aioparallel.TaskCancelled:
             pass
+
+
+async def test_a_request_to_stop_may_come_at_any_moment() -> None:
+    """Also while the slot imports what the task needs: it must be able to import that later."""
+    async with Pool(local=1) as pool:
+        for delay in range(1, 200, 15):
+            task = pool.options(grace=20.0, timeout=delay / 1000).submit(stop_well)
+            with pytest.raises(TaskTimeout):
+                await task
+        assert await pool.submit(fail_until, 1) == 1
 
 
 async def test_isolate() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from aioparallel import Pool, PoolClosed, Task, TaskTimeout, WorkerDied
 
-SECONDS = 2.5
+SECONDS = 1.5
 
 
 def work(number: int, how: str) -> int:
@@ -146,7 +146,7 @@ async def test_agents_killed_under_random_tasks(seed: int) -> None:
     chance = random.Random(seed)
     async with Pool(local=2) as pool:
         (host,) = pool._engine.hosts.values()
-        for _ in range(4):
+        for _ in range(2):
             tasks = [pool.submit(work, number, chance.choice(["quick", "slow"])) for number in range(150)]
             asked: list[Task[int]] = []
             while not any(task.done() for task in tasks):

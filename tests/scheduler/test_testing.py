@@ -73,13 +73,21 @@ async def test_the_events_of_a_real_pool_are_recorded_and_can_be_waited_for() ->
             ended = await recorder.wait_for(TaskEnded, task=task.id)
             assert ended.outcome == "succeeded"
             assert await recorder.wait_for(TaskEnded) is ended, "it is there already"
-            waiting = asyncio.ensure_future(recorder.wait_for(TaskSubmitted, name="abs", task=task.id + 1))
+            waiting = asyncio.ensure_future(recorder.wait_for(TaskSubmitted, task=task.id + 1))
             await pool.submit(abs, -4)
             assert (await waiting).task == task.id + 1
             assert len(recorder.of(SlotStarted)) == 1
         before = len(recorder.events)
         await pool.submit(abs, -5)
         assert len(recorder.events) == before
+
+
+async def test_who_waits_for_an_event_of_a_closed_pool_is_told() -> None:
+    async with aioparallel.Pool(local=1) as pool, EventRecorder(pool) as recorder:
+        waiting = asyncio.ensure_future(recorder.wait_for(SlotStarted, slot=77))
+        await pool.aclose()
+        with pytest.raises(LookupError, match="SlotStarted"):
+            await waiting
 
 
 async def test_a_recorder_needs_a_pool_to_listen_to() -> None:
