@@ -26,7 +26,7 @@ from typing import Any
 from weakref import WeakSet
 
 from .._jobs.task import Attempt
-from .._wire.frames import FrameReader, encode
+from .._wire.frames import FrameError, FrameReader, encode
 from .._wire.messages import (
     BURIED,
     CLOSE,
@@ -54,8 +54,9 @@ log = logging.getLogger("aioparallel")
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RETIRE_SECONDS = 10.0
 """How long a retiring slot's `atexit` functions may take."""
-_BOOT = "import sys;P=type(sys)('aioparallel');P.__path__=[{folder!r}];sys.modules['aioparallel']=P"
-"""An empty parent package: `_worker` runs without `aioparallel/__init__`, and so without asyncio."""
+_BOOT = "import sys;sys.path[:]=filter(None,sys.path);P=type(sys)('aioparallel');P.__path__=[{folder!r}];sys.modules['aioparallel']=P"
+"""An empty parent package: `_worker` runs without `aioparallel/__init__`, and so without asyncio. Nothing is imported from the working
+folder (`-c` puts "" on the path), where a user's file may be called like a module of Python's."""
 
 
 class LocalHost(Host):
@@ -141,9 +142,9 @@ class LocalHost(Host):
         environ |= thread_environment(usable_cpus(), self.slots, environ)
         try:
             self.launcher = await asyncio.create_subprocess_exec(
-                python, *_interpreter_flags(), "-S", "-P", "-c", boot, stdin=subprocess.DEVNULL, stdout=_inherited(sys.__stdout__),
+                python, *_interpreter_flags(), "-c", boot, stdin=subprocess.DEVNULL, stdout=_inherited(sys.__stdout__),
                 stderr=_inherited(sys.__stderr__), pass_fds=(theirs.fileno(),), env=environ,
-            )
+            )  # fmt: skip
         except OSError as error:
             raise HostError(self.name, f"{python!r} could not be started: {error.strerror or error}; set Pool(python=...)") from error
 
@@ -280,7 +281,13 @@ class LocalHost(Host):
         if not data:
             self._lost()
             return
-        for kind, _, ident, body, _ in self._reader.feed(data):
+        try:
+            frames = self._reader.feed(data)
+        except FrameError as error:
+            log.error("host %s does not speak our language: %s", self.name, error)
+            self._lost()
+            return
+        for kind, _, ident, body, _ in frames:
             self._hear(kind, ident, unpack(body))
 
     def _hear(self, kind: int, ident: int, values: tuple[Any, ...]) -> None:

@@ -62,9 +62,11 @@ class Ward:
     def stop_for(self, check: Check) -> bool:
         """Stop the slot in order to look at it; return whether it is stopped already, so that `look` is due now.
 
-        A check that is under way gives way to the new one: a limit will be seen again, a request to kill would not.
+        A check for a limit that is under way gives way to the new one: a limit will be seen again. A request to kill stays.
         """
         if self.status is not None or self.killed_for is not None:
+            return False
+        if self.check is not None and self.check.why == BY_CANCEL != check.why:
             return False
         self.check = check
         return self.pid != 0 and self._stop()

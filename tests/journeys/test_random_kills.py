@@ -19,7 +19,7 @@ SLOTS = 4
 async def test_none_lost_none_wrong_none_twice(open_pool):
     dice = random.Random(20_240_229)
     settled: collections.Counter[int] = collections.Counter()
-    async with open_pool(SLOTS) as pool:
+    async with open_pool(SLOTS, bystanders=False) as pool:  # they would be killed as well, and have no retries
         patient = pool.options(retries=3)
         tasks = [patient.submit(deeds.double_slowly, number, KILLING_SECONDS * SLOTS / TASKS * 0.8) for number in range(TASKS)]
         for task in tasks:
@@ -40,6 +40,7 @@ async def test_none_lost_none_wrong_none_twice(open_pool):
         assert results == [2 * number for number in range(TASKS)]
         await asyncio.sleep(0)
         assert settled == {task.id: 1 for task in tasks}
+        await assert_usable(pool)
         assert killed >= 20 and pool.status().retried >= 1
         died = [attempt for task in tasks for attempt in task.attempts if attempt.outcome == "died"]
         assert all(task.attempts[-1].outcome == "succeeded" for task in tasks) and 1 <= len(died) <= killed
@@ -48,7 +49,7 @@ async def test_none_lost_none_wrong_none_twice(open_pool):
 async def test_a_chunked_map_survives_it_too(open_pool):
     """Items that ran when their slot was killed fail; every other has its own result in its own place."""
     dice = random.Random(7)
-    async with open_pool(SLOTS) as pool:
+    async with open_pool(SLOTS, bystanders=False) as pool:  # they would be killed as well, and have no retries
         results = asyncio.ensure_future(collect(pool.map(deeds.double_slowly, range(TASKS), on_error="return")))
         killed = 0
         while not results.done():
@@ -58,9 +59,16 @@ async def test_a_chunked_map_survives_it_too(open_pool):
                 killed += 1
             await asyncio.sleep(0.03)
         found = await results
+        await assert_usable(pool)
         assert len(found) == TASKS
         wrong = [value for number, value in enumerate(found) if value != 2 * number]
         assert all(type(value).__name__ == "WorkerDied" for value in wrong) and len(wrong) <= killed
+
+
+async def assert_usable(pool):
+    """After the last of the kills: slots that were told to die may not be dead yet, so these may be run again."""
+    tasks = [pool.options(retries=3).submit(abs, -number) for number in range(100)]
+    assert await asyncio.gather(*tasks) == list(range(100))
 
 
 async def collect(results):

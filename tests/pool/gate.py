@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,18 +37,42 @@ class Gate:
         loop = asyncio.get_running_loop()
         pids: list[int] = []
         while len(pids) < count:
-            readable = loop.create_future()
-            loop.add_reader(self._here, lambda: readable.done() or readable.set_result(None))
-            try:
-                await readable
-            finally:
-                loop.remove_reader(self._here)
+            await _readable(loop, self._here)
             pids.append(int.from_bytes(os.read(self._here, 4), "little"))
         return pids
 
     def open(self, count: int = 1) -> None:
         """Let so many tasks through."""
         os.write(self._go, b"x" * count)
+
+
+async def _readable(loop: asyncio.AbstractEventLoop, fd: int) -> None:
+    ready = loop.create_future()
+    loop.add_reader(fd, lambda: ready.done() or ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_reader(fd)
+
+
+async def until(pool: Any, condition: Callable[[], bool]) -> None:
+    """Wait until a condition on what the pool knows holds."""
+    async with asyncio.timeout(20):
+        await pool._engine.wait_until(condition)
+
+
+async def death(*pids: int, seconds: float = 10.0) -> None:
+    """Wait until these processes have ended."""
+    async with asyncio.timeout(seconds):
+        for pid in pids:
+            try:
+                fd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                continue
+            try:
+                await _readable(asyncio.get_running_loop(), fd)
+            finally:
+                os.close(fd)
 
 
 def arrive(path: str) -> None:

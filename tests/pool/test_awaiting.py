@@ -1,5 +1,7 @@
 """Tasks under everything of asyncio and anyio that awaits or cancels: also when the kill comes late, or a result meanwhile."""
 
+# ruff: noqa: PT012 - the blocks around an awaiting are what is tested
+
 from __future__ import annotations
 
 import asyncio
@@ -75,8 +77,8 @@ async def by_outer_cancellation(task: Task[Any]) -> None:
             await task
 
     outer = asyncio.create_task(inner())
-    while task.state != "stopping":
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(20):
+        await task._engine.wait_until(lambda: task.state == "stopping")  # type: ignore[attr-defined]
     outer.cancel("from outside")
     with pytest.raises(asyncio.CancelledError):
         await outer
@@ -249,7 +251,7 @@ async def test_the_loop_may_be_blocked(gate: Gate) -> None:
         task = pool.options(timeout=1.0).submit(pass_gate, gate.path, "in time")
         await gate.met()
         gate.open()
-        time.sleep(1.5)
+        time.sleep(1.5)  # noqa: ASYNC251 - the blocked loop is the point
         assert await task == "in time"
 
 

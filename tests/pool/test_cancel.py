@@ -1,5 +1,7 @@
 """Cancelling: the first `cancel()` decides the end, and the task is done only when its process tree is gone."""
 
+# ruff: noqa: PT012 - a bound around the awaiting
+
 from __future__ import annotations
 
 import asyncio
@@ -7,6 +9,7 @@ import operator
 import os
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +18,7 @@ from aioparallel import Pool, Task
 from aioparallel._scheduler import state
 from aioparallel.events import CancelUnconfirmed, EventsLost
 
-from .gate import FrozenAgent, Gate, gone, pass_gate, stay
+from .gate import FrozenAgent, Gate, gone, pass_gate, stay, until
 
 BOUND = 4.0
 """Seconds, generous: what takes longer hangs, or waited for the five seconds of an unconfirmed death."""
@@ -91,12 +94,15 @@ def pass_gate_quickly(path: str, stays: bool) -> None:
         pass_gate(path)
 
 
+def tree_in(path: str) -> list[int]:
+    return [int(word) for word in Path(path).read_text().split()]
+
+
 async def test_a_running_tree_is_gone_before_the_task_is_done(gate: Gate) -> None:
     async with Pool(local=1) as pool:
         task = pool.submit(with_child, gate.path)
         await gate.met()
-        with open(f"{gate.path}.tree") as file:
-            pids = [int(word) for word in file.read().split()]
+        pids = tree_in(f"{gate.path}.tree")
         assert not any(gone(pid) for pid in pids)
         assert task.cancel("enough") is True
         assert not task.done() and task.state == "stopping"
@@ -153,8 +159,8 @@ async def test_what_arrives_meanwhile_is_dropped(gate: Gate, ending: str) -> Non
         with FrozenAgent(pool) as agent:
             assert task.cancel()
             gate.open()  # it ends by itself now, while nobody can kill it
-            while ending != "crash" and pool.status().run_seconds == 0:
-                await asyncio.sleep(0)
+            if ending != "crash":
+                await until(pool, lambda: pool._engine.state.endings.run_seconds > 0)
             assert not task.done() or task.cancelled()
             agent.thaw()
             await cancelled(task)
@@ -272,13 +278,10 @@ async def test_cancel_of_every_state_at_random(gate: Gate) -> None:
         assert await pool.submit(abs, -2) == 2
 
 
-
-
 async def test_a_result_being_rebuilt_in_a_thread_can_be_cancelled() -> None:
     async with Pool(local=1) as pool:
         task: Task[Any] = pool.submit(operator.mul, [1.5], 3_000_000)
-        while task.state == "running" or task.state == "queued":
-            await asyncio.sleep(0)
+        await until(pool, lambda: task.state == "succeeded")
         assert not task.done(), "27 MB of pickle are opened in a thread"
         assert task.cancel("late")
         assert await cancelled(task) == ("late",)

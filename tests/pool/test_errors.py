@@ -125,7 +125,7 @@ class NotEqual:
     __hash__ = None  # type: ignore[assignment]
 
 
-def build(how: str) -> None:
+def build(how: str) -> None:  # noqa: C901, PLR0912 - one line for each kind of exception
     if how == "detailed":
         error = Detailed(3, "text")
         error.hint = {"try": [1, 2]}
@@ -197,10 +197,9 @@ async def test_the_users_own() -> None:
         with pytest.raises(Detailed) as odd:
             await pool.submit(build, "incomparable")
         assert isinstance(odd.value.args[1], NotEqual)
-        try:
+        with pytest.raises(Exception, match="7") as local:
             await pool.submit(build, "local")
-        except Exception as local:
-            assert type(local).__name__ == "Local" and local.args == (7,)
+        assert type(local.value).__name__ == "Local" and local.value.args == (7,)
 
 
 @pytest.mark.parametrize(
@@ -235,12 +234,12 @@ async def test_hooks_that_misbehave_on_the_way() -> None:
             await pool.submit(len, Arriving("exit"))
         assert isinstance(caught.value.cause, SystemExit)
         task = pool.submit(make_arriving, "controller")
-        with pytest.raises(SerializationError, match="the result of .* could not be rebuilt: LookupError: not here"):
+        with pytest.raises(SerializationError, match=r"the result of .* could not be rebuilt: LookupError: not here"):
             await task
         assert task.state == "failed"
         with pytest.raises(SerializationError, match="could not be rebuilt: SystemExit: 6"):
             await pool.submit(make_arriving, "exit in the controller")
-        with pytest.raises(SerializationError, match="its result, a Arriving, could not be pickled|Evil"):
+        with pytest.raises(SerializationError, match="its result, a Arriving, could not be pickled"):
             await pool.submit(make_arriving, "nowhere")
         status = pool.status()
         assert (status.failed, status.succeeded, len(status.slots)) == (6, 0, 1)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 import time
 from pathlib import Path
+from typing import Self
 
 import pytest
 
-from .gate import gone
+from .gate import death, gone
 
 HEAD = """
 import asyncio, os, sys, time
@@ -95,7 +97,7 @@ class Program:
         self._file.write_text(script)
         self._arguments = arguments
 
-    async def __aenter__(self) -> Program:
+    async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-X", "dev", str(self._file), *self._arguments,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.getcwd()},
@@ -135,9 +137,8 @@ class Program:
 
 async def all_gone(pids: list[str]) -> bool:
     """Return whether all processes end within a second (the kernel needs a moment)."""
-    end = time.monotonic() + 1.0
-    while not all(gone(int(pid)) for pid in pids) and time.monotonic() < end:
-        await asyncio.sleep(0.01)
+    with contextlib.suppress(TimeoutError):
+        await death(*map(int, pids), seconds=1.0)
     return all(gone(int(pid)) for pid in pids)
 
 

@@ -1,5 +1,7 @@
 """`map`: a list, a stream or a block; bounded, in chunks or one by one; each item stands for itself."""
 
+# ruff: noqa: PT012, PERF401 - loops over a map are what raises
+
 from __future__ import annotations
 
 import asyncio
@@ -14,7 +16,7 @@ import pytest
 
 from aioparallel import Pool, PoolClosed, SerializationError, TaskTimeout, UsageError, WorkerDied
 
-from .gate import Gate, gone, pass_gate, stay
+from .gate import Gate, death, gone, pass_gate, stay
 
 
 class Counted:
@@ -83,7 +85,9 @@ async def test_the_list(chunk: int | None) -> None:
 async def test_the_stream(chunk: int | None) -> None:
     async with Pool(local=2) as pool:
         assert [result async for result in pool.map(double, range(500), chunk=chunk)] == [2 * n for n in range(500)]
-        assert sorted([result async for result in pool.map(double, later(range(500)), chunk=chunk, ordered=False)]) == [2 * n for n in range(500)]
+        assert sorted([result async for result in pool.map(double, later(range(500)), chunk=chunk, ordered=False)]) == [
+            2 * n for n in range(500)
+        ]
         assert [pair async for pair in pool.map(double, range(500), chunk=chunk).items()] == [(n, 2 * n) for n in range(500)]
         pairs = [pair async for pair in pool.map(double, range(500), chunk=chunk, ordered=False).items()]
         assert sorted(pairs) == [(n, 2 * n) for n in range(500)]
@@ -160,7 +164,9 @@ async def test_the_first_failure_stops_the_map_and_names_its_item(chunk: int | N
 
 async def test_a_failure_far_behind_a_slow_item_is_raised_at_once(gate: Gate) -> None:
     async with Pool(local=2) as pool:
-        waiting = asyncio.ensure_future(_list(pool.map(lambda n: stay(gate.path) if n == 0 else pass_gate(gate.path, KeyError(n)), range(9))))
+        waiting = asyncio.ensure_future(
+            _list(pool.map(lambda n: stay(gate.path) if n == 0 else pass_gate(gate.path, KeyError(n)), range(9)))
+        )
         (pid, _) = await gate.met(2)
         gate.open()
         with pytest.raises(KeyError) as caught:
@@ -337,8 +343,7 @@ async def test_what_is_under_way_is_killed(how: str, asynchronous: bool, gate: G
                     pids = await gate.met(2)
                     raise KeyError
         if how == "dropped":
-            while not all(map(gone, pids)):
-                await asyncio.sleep(0.001)
+            await death(*pids)
         else:
             assert all(map(gone, pids)), "they are dead when the block has been left"
             assert closed == [True] * asynchronous

@@ -100,7 +100,7 @@ async def test_timeout_and_deadline_say_which_it_was(gate: Gate) -> None:
         assert await neighbour == 4
         await gate.met()
         task = pool.options(deadline=0.5, timeout=100).submit(stay, gate.path)
-        with pytest.raises(TaskTimeout, match="queue, attempts and retries together took longer than deadline=0.5 s") as caught:
+        with pytest.raises(TaskTimeout, match=r"queue, attempts and retries together took longer than deadline=0\.5 s") as caught:
             await task
         assert caught.value.limit == "deadline"
 

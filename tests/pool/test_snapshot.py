@@ -219,7 +219,9 @@ async def test_pools_and_tasks_do_not_travel(gate: Gate) -> None:
             lambda: pool.submit(lambda: pool),
             lambda: pool.submit(pool.status),
         ):
-            with pytest.raises(SerializationError, match=r"Pool.*cannot travel to a slot: pass plain values, and submit from the controller"):
+            with pytest.raises(
+                SerializationError, match=r"Pool.*cannot travel to a slot: pass plain values, and submit from the controller"
+            ):
                 call()
         for call in (
             lambda: pool.submit(len, task),

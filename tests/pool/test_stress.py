@@ -12,6 +12,8 @@ import pytest
 
 from aioparallel import Pool, PoolClosed, Task, TaskTimeout, WorkerDied
 
+from .gate import until
+
 SECONDS = 1.5
 
 
@@ -95,8 +97,7 @@ async def test_random_histories(seed: int) -> None:
             if chance.random() < 0.7:
                 history.cancel()
             await asyncio.sleep(chance.choice([0, 0, 0.001, 0.005]))
-            while pool.status().queued > 300:
-                await asyncio.sleep(0.001)
+            await until(pool, lambda: len(pool._engine.state.queue) <= 300)
         async with asyncio.timeout(60):
             await asyncio.wait([task for task, _, _ in history.tasks])
         await asyncio.sleep(0)
@@ -149,8 +150,7 @@ async def test_agents_killed_under_random_tasks(seed: int) -> None:
         for _ in range(2):
             tasks = [pool.submit(work, number, chance.choice(["quick", "slow"])) for number in range(150)]
             asked: list[Task[int]] = []
-            while not any(task.done() for task in tasks):
-                await asyncio.sleep(0.001)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             os.kill(host._agent_pid, 9)  # type: ignore[attr-defined]
             await asyncio.sleep(chance.choice([0, 0.001, 0.01]))
             asked = [task for task in chance.sample(tasks, 20) if task.cancel()]

@@ -18,7 +18,7 @@ import pytest
 import aioparallel
 from aioparallel import Pool, SerializationError, Task, UsageError, WorkerDied
 
-from .gate import Gate, pass_gate, run_script, stay
+from .gate import Gate, pass_gate, run_script, stay, until
 
 
 class Adder:
@@ -122,14 +122,14 @@ async def test_every_kind_of_callable() -> None:
         assert await pool.submit(keywords, 1, 2, fn=3, self=4, other=5) == ((1, 2), 3, 4, {"other": 5})
         with pytest.raises(LookupError, match="late"):
             await pool.submit(failing_coroutine)
-        assert await pool.submit(lambda: (lambda: 7)) is not None
+        assert await pool.submit(lambda: lambda: 7) is not None
 
 
 async def test_what_cannot_come_back() -> None:
     async with Pool(local=1) as pool:
         with pytest.raises(SerializationError, match="its result, a generator, could not be pickled"):
             await pool.submit(generate)
-        with pytest.raises(SerializationError, match="its result, a async_generator, could not be pickled|async_generator"):
+        with pytest.raises(SerializationError, match="its result, a async_generator, could not be pickled"):
             await pool.submit(generate_later)
         with pytest.raises(SerializationError, match="could not be pickled"):
             await pool.submit(threading.Lock)
@@ -149,7 +149,7 @@ async def test_what_is_not_a_function() -> None:
             pool.submit(coroutine(1))  # type: ignore[call-overload]
         with pytest.raises(TypeError):
             pool.submit()  # type: ignore[call-overload]
-        with pytest.raises(TypeError, match="missing 1 required positional argument|takes"):
+        with pytest.raises(TypeError, match="missing 1 required positional argument"):
             await pool.submit(coroutine)  # type: ignore[call-arg]
 
 
@@ -259,8 +259,7 @@ async def test_a_slow_task_alone_on_its_slot_gives_back_what_waits(gate: Gate) -
         await asyncio.gather(*(pool.submit(maybe_stay, False, gate.path) for _ in range(50)))
         tasks = [pool.submit(maybe_stay, number == 0, gate.path) for number in range(50)]
         await gate.met()
-        while pool.status().queued < 49:
-            await asyncio.sleep(0.001)
+        await until(pool, lambda: len(pool._engine.state.queue) == 49)
         assert {task.state for task in tasks[1:]} == {"queued"} and not any(task.attempts for task in tasks[1:])
         gate.open()
         await asyncio.gather(*tasks)
