@@ -284,7 +284,7 @@ class LocalHost(Host):
         try:
             frames = self._reader.feed(data)
         except FrameError as error:
-            log.error("host %s does not speak our language: %s", self.name, error)
+            log.error("host %s does not speak our language: %s", self.name, error)  # noqa: TRY400 - our own stack explains nothing
             self._lost()
             return
         for kind, _, ident, body, _ in frames:

@@ -41,7 +41,7 @@ class History:
 
     def submit(self) -> None:
         number = len(self.tasks)
-        how = self.chance.choices(["quick", "slow", "stuck", "crash", "fail"], [60, 10, 1, 4, 5])[0]
+        how = self.chance.choices(["quick", "slow", "stuck", "crash", "fail"], [60, 10, 0.4, 2, 5])[0]
         view: Any = self.pool
         if how == "stuck":
             view = self.pool.options(timeout=0.05, name="stuck")
