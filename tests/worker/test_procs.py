@@ -79,9 +79,10 @@ class Family:
         if self.process.returncode is None:
             self.stop()
             while left := procs.freeze_tree(self.pid):
+                orphans += left
                 procs.kill_all(left)
                 await_end(left)
-            orphans = procs.descendants(self.pid, zombies=True)
+            orphans += procs.descendants(self.pid, zombies=True)
             self.process.kill()
         self.process.wait()
         # They come to us; the first process of a container may never reap them.
