@@ -66,6 +66,10 @@ LOST_LINK = 81
 """Exit code of a slot whose link is gone: the pool, or the descriptor under a task's hands."""
 UNRESTORABLE = 82
 """Exit code of a slot that could not put back what a task changed."""
+END_ROUNDS = 1000
+"""A killed process is gone within a few looks; what cannot die (D state) must not keep the answer."""
+STOPPED = 84
+"""Exit code of a slot whose task was asked to stop, and did."""
 FOREVER = float("inf")
 NAN = float("nan")
 
@@ -105,12 +109,13 @@ class Slot:
         while True:
             while not inbox:
                 inbox.extend(self.link.receive())
-            frame = inbox.popleft()
-            if frame[0] == RUN:
-                if self._may_begin(frame[1]):
-                    self._attempt(frame)
+            if inbox[0][0] == RUN:
+                if self._may_begin(inbox[0][1]):
+                    self._attempt(inbox.popleft())  # (held here by no name: the arguments' memory is the task's)
+                else:
+                    inbox.popleft()
             else:
-                self._control(frame)
+                self._control(inbox.popleft())
 
     def _may_begin(self, generation: int) -> bool:
         """Take a permit for an attempt of this generation; False: it was called back."""
@@ -169,11 +174,15 @@ class Slot:
         seconds = monotonic() - began
         cpu = process_time() - cpu if call.measure and seconds >= CPU_WORTH else NAN
         context.end()
+        if status & ASKED:
+            end_descendants(self.pid)
         try:
             self.link.send(*framed(OUTCOME, status, call.ident, OUTCOME_HEAD.pack(began, seconds, cpu, peak), payload, buffers))
         except OSError:
             os._exit(LOST_LINK)
         page.clear()
+        if status & ASKED:
+            os._exit(STOPPED)  # threads of the task may live on, and what it was stopped in may be half done
         self._put_back()
 
     def _run(self, call: Call) -> Outcome:
@@ -267,6 +276,18 @@ class Slot:
                 self._async_task = None
 
         return asyncio.run(main())
+
+
+def end_descendants(pid: int) -> None:
+    """Kill all that a stopped task started: its tree must be gone before the answer says that it has ended."""
+    from .procs import freeze_tree, kill_all
+
+    for _ in range(END_ROUNDS):
+        below = freeze_tree(pid)
+        if not below:
+            return
+        kill_all(below)
+        os.sched_yield()
 
 
 def leftovers() -> bool:

@@ -204,6 +204,14 @@ def sleep_until_asked(path: str) -> NoReturn:
     raise AssertionError
 
 
+def start_a_child_and_sleep(path: str) -> NoReturn:
+    """End well when asked, but for a child that is left behind."""
+    child = start_sleeper()
+    write_line(path + ".began", str(child))
+    time.sleep(1000)
+    raise AssertionError
+
+
 async def wait_until_asked(path: str) -> None:
     import asyncio
 

@@ -30,7 +30,17 @@ async def test_cancelled_and_asked(open_pool, tmp_path, polite):
         assert (task.state, task.attempts[-1].stopped, task.attempts[-1].outcome) == ("cancelled", "asked", "cancelled")
         if polite is not deeds.answer_when_asked:
             assert (tmp_path / "a").read_text() == "cleaned up\n"
-        assert await pool.submit(deeds.own_pid) == pid, "a slot whose task went by itself is kept"
+        assert await pool.submit(deeds.own_pid) != pid, "what it was stopped in may be half done: its slot serves nobody again"
+
+
+async def test_what_a_polite_task_started_is_dead_before_the_task_is_done(open_pool, tmp_path):
+    async with open_pool(1) as pool:
+        task = pool.options(grace=10).submit(deeds.start_a_child_and_sleep, str(tmp_path / "a"))
+        child = int(await written(tmp_path / "a.began"))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert task.attempts[-1].stopped == "asked" and is_dead(child)
 
 
 @pytest.mark.parametrize("deaf", DEAF)
@@ -55,7 +65,7 @@ async def test_late_and_asked(open_pool, tmp_path, polite):
             await task
         assert caught.value.limit == "timeout"
         assert (task.state, task.attempts[-1].stopped, task.attempts[-1].outcome) == ("failed", "asked", "timed out")
-        assert await pool.submit(deeds.own_pid) == pid
+        assert await pool.submit(deeds.own_pid) != pid
 
 
 @pytest.mark.parametrize("deaf", DEAF)
