@@ -67,6 +67,10 @@ class Attempt:
         self.ended: float | None = None
         self.cpu: float | None = None
 
+    def forget_task(self) -> None:
+        """Break the circle of task and attempt, so that a result's memory goes with the last reference to the task."""
+        self.task = None  # type: ignore[assignment]
+
     def record(self, queued: float, epoch: float) -> AttemptRecord:
         """Return what users see of it."""
         return AttemptRecord(

@@ -246,6 +246,8 @@ class Engine:
             if task._buffers:
                 give(task._buffers)
             task._payload, task._buffers = b"", ()
+            for ended in task._attempts:
+                ended.forget_task()
             _, flags, _, _, _, _, payload, buffers = outcome
             if flags & STATUS == OK and task._sink is not None:
                 task._sink.part(attempt, OK, payload)
@@ -273,7 +275,6 @@ class Engine:
             if not task.done():
                 reason = "the pool's loop ended" if helper.cancelled() else f"its result could not be rebuilt: {helper.exception()!r}"
                 self._finish(task, None, PoolClosed(reason))
-            self._wake_waiters()  # nothing else may come that would
             self._wake_waiters()  # who waits for the end of everything waits for this too
 
         helper = self.loop.create_task(rebuild(), name=f"aioparallel rebuilds the result of task {task.id}")

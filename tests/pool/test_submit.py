@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import collections
 import functools
+import gc
 import logging
 import operator
 import os
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -345,3 +347,15 @@ async def test_functions_and_classes_of_a_script(tmp_path: Path, guarded: bool) 
     assert (code, err) == (0, ""), err
     assert out.count("main runs in") == 1, "the user's __main__ never runs again"
     assert out.endswith("done\n")
+
+
+async def test_a_results_memory_goes_with_the_last_reference_to_its_task() -> None:
+    gc.disable()  # what only the collector of cycles would free is a leak to whoever moves large arrays
+    try:
+        async with Pool(local=1) as pool:
+            task = pool.options(retries=1).submit(set, [1, 2])
+            kept = weakref.ref(await task)
+            del task
+            assert kept() is None
+    finally:
+        gc.enable()
