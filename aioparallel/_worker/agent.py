@@ -44,7 +44,7 @@ from .._wire.messages import (
     pack,
     unpack,
 )
-from . import procs
+from . import kernel, procs
 from .page import FOREVER, Page, make_memory, map_memory
 from .reaper import bury_all, reap, sweep
 from .template import Template, mismatch, receive_with_fds, send_with_fds
@@ -258,7 +258,7 @@ class Agent:
             for _, socket, permits in self._to_fork:
                 os.close(socket)
                 os.close(permits)
-            procs.die_with_parent(agent)
+            kernel.die_with_parent(agent)
             theirs.setblocking(True)
             Template(theirs, self._config, agent).main()
         finally:
@@ -428,11 +428,11 @@ def main(fd: int, controller_pid: int) -> None:
     """Fork the agent off and end: what asyncio started must not be the agent, since asyncio kills what it started."""
     if os.getppid() != controller_pid:
         os._exit(0)
-    controller = procs.pidfd_open(controller_pid)
+    controller = kernel.pidfd_open(controller_pid)
     if os.fork():
         os._exit(0)
     os.setsid()
-    procs.become_subreaper()
+    kernel.become_subreaper()
     for number in (SIGINT, SIGHUP, SIGPIPE):
         signal(number, SIG_IGN)
     link = Socket(fileno=fd)

@@ -1,4 +1,4 @@
-"""Find, stop, kill and measure process trees, by /proc and a few system calls.
+"""Find, stop, kill and measure process trees, by /proc and signals.
 
 Guarantees
 - A process that vanishes while it is looked at is skipped; a shortage of our own (no descriptor left) is raised.
@@ -9,7 +9,7 @@ Guarantees
 How it works
 Who is whose child is read from `/proc/PID/task/TID/children` where the kernel has it (CONFIG_PROC_CHILDREN), else from one pass
 over all `/proc/PID/stat`. In a pass an entry whose parent was gone by the time it was looked for is read again: it has been
-handed to a sub-reaper meanwhile. Sources: proc(5), prctl(2), pidfd_open(2).
+handed to a sub-reaper meanwhile. Source: proc(5).
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from _signal import SIGKILL, SIGSTOP
 from time import monotonic
 
 _PROC = "/proc"
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
+_PF_EXITING = 0x4  # include/linux/sched.h: it is on its way out
 # A quiet tree needs two looks; C programs that fork and exit without end took 41 at most (240 runs).
 _FREEZE_LOOKS = 256
 _FREEZE_SECONDS = 0.05
@@ -315,6 +314,16 @@ def carriers(nonce_prefix: str, exclude: set[int] | tuple[int, ...] = ()) -> lis
     return found
 
 
+def exiting(exclude: set[int]) -> list[int]:
+    """Return the processes that are ending just now: their memory is gone, and what they carried with it, but not all they hold."""
+    found = []
+    for pid in _pids():
+        fields = _fields(pid) if pid not in exclude else []
+        if fields and int(fields[6]) & _PF_EXITING and not _is_dead(fields):
+            found.append(pid)
+    return found
+
+
 def _later_thread(pid: int | str, name: str) -> bytes:
     """Read a file of the last thread of a process whose first thread has ended and taken its memory map along."""
     tasks = _tasks(pid)
@@ -359,92 +368,6 @@ def tree_memory(pids: list[int]) -> int:
     return kibibytes * 1024
 
 
-def cpu_seconds(pid: int) -> float | None:
-    """Return the CPU seconds a process and its reaped children have used; None when it is gone."""
-    fields = _fields(pid)
-    if not fields:
-        return None
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-
-
 def os_threads(pid: int | str = "self") -> int:
     """Return the number of operating-system threads of a process; 0 when it is gone or unknown."""
     return len(_tasks(pid))
-
-
-def _find_prctl() -> object:
-    """Return prctl as a callable.
-
-    By `_ctypes`, the C half of ctypes: 0.5-1.1 ms in all, against 2.7-5.7 ms by `import ctypes`. It is private, so that stands behind it.
-    """
-    try:
-        import _ctypes
-
-        # The class statements are what ctypes/__init__.py does: "i" and "l" are C's int and long.
-        simple = _ctypes._SimpleCData
-        c_int = type("c_int", (simple,), {"_type_": "i"})
-        c_long = type("c_long", (simple,), {"_type_": "l"})
-        kind = type("call", (_ctypes.CFuncPtr,), {"_flags_": _ctypes.FUNCFLAG_CDECL, "_restype_": c_int})
-        call = kind(_ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl"))  # type: ignore[arg-type]
-        call.argtypes = (c_int, c_long, c_long, c_long, c_long)
-        return call
-    except (ImportError, AttributeError, TypeError):
-        import ctypes
-
-        return ctypes.CDLL(None).prctl
-
-
-_prctl_function: object = None
-
-
-def _prctl(option: int, value: int) -> bool:
-    global _prctl_function
-    if _prctl_function is None:
-        try:
-            _prctl_function = _find_prctl()
-        except (ImportError, AttributeError, TypeError, OSError):
-            _prctl_function = False
-    return callable(_prctl_function) and _prctl_function(option, value, 0, 0, 0) == 0
-
-
-def become_subreaper() -> bool:
-    """Adopt every orphan that this process's descendants leave; False where the platform cannot. Not inherited by fork."""
-    return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def die_with_parent(expected_parent_pid: int) -> bool:
-    """Be killed when the parent ends, and at once when it is another one already; False where the platform cannot.
-
-    The kernel means the parent *thread* that this process descends from. Call it after an adoption. Not inherited by fork.
-    """
-    armed = _prctl(_PR_SET_PDEATHSIG, SIGKILL)
-    # It may have ended before the call: then nothing would ever arrive.
-    if os.getppid() != expected_parent_pid:
-        os._exit(1)
-    return armed
-
-
-def set_oom_score(adj: int) -> bool:
-    """Set how readily the kernel picks this process when memory runs out (-1000 to 1000); False where it may not."""
-    try:
-        with open(f"{_PROC}/self/oom_score_adj", "wb", buffering=0) as file:
-            file.write(b"%d" % adj)
-    except OSError:
-        return False
-    return True
-
-
-def pidfd_open(pid: int) -> int | None:
-    """Return a descriptor that becomes readable when the process ends; None where the platform has none.
-
-    Raises ProcessLookupError when there is no such process, and OSError when descriptors run out.
-    """
-    if not hasattr(os, "pidfd_open"):
-        return None
-    try:
-        return os.pidfd_open(pid)
-    except OSError as exc:
-        # ENOSYS: an old kernel; EPERM: a sandbox that filters the call. Both know no pidfd at all.
-        if isinstance(exc, PermissionError) or exc.errno == errno.ENOSYS:
-            return None
-        raise

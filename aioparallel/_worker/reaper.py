@@ -45,16 +45,19 @@ def bury_all() -> bool:
 
 
 def sweep(nonce: str, own: str = "") -> None:
-    """Kill what an agent that was killed itself has left behind: whatever carries the pool's nonce, but for what carries our `own`."""
+    """Kill what an agent that was killed itself has left behind: whatever carries the pool's nonce, but for what carries our `own`.
+
+    Who is ending already has lost what it carried, but not yet all else (its sockets): wait for every such process, ours or not.
+    """
     until = monotonic() + BURY_SECONDS
     while monotonic() < until:
         ours = {os.getpid(), *(procs.carriers(own) if own else ())}
         left = procs.carriers(nonce, ours)
-        if not left:
-            return
         for pid in left:
             procs.kill_all(procs.freeze_tree(pid))
         procs.kill_all(left)
+        if not left and not procs.exiting(ours):
+            return
         sleep(0.001)  # not our children: their deaths are told to nobody, so look again
 
 

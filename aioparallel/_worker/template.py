@@ -20,7 +20,7 @@ from marshal import dumps as marshal, loads as unmarshal
 
 from .._wire.frames import Frame, FrameReader, encode
 from .._wire.messages import CLEAN, FAILED, FORK, FORKED, PRELOADED, PROTOCOL, pack, unpack
-from . import procs
+from . import kernel, procs
 from .page import Page, map_memory
 
 TYPE_CHECKING = False
@@ -192,9 +192,9 @@ def slot_main(config: dict[str, Any]) -> None:
     from .slot import LOST_LINK, Slot
 
     os.setsid()
-    procs.become_subreaper()
-    procs.die_with_parent(config["agent"])
-    procs.set_oom_score(300)
+    kernel.become_subreaper()
+    kernel.die_with_parent(config["agent"])
+    kernel.set_oom_score(300)
     reseed()
     index, incarnation = config["index"], config["incarnation"]
     page = Page(map_memory(config["pages"]), index)
