@@ -37,7 +37,7 @@ __all__ = ["Pool"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-DESCRIPTORS_A_SLOT = 3
+DESCRIPTORS_A_SLOT = 4
 DESCRIPTORS_BESIDES = 32
 _get_running_loop = asyncio._get_running_loop
 

@@ -6,8 +6,8 @@ Guarantees
 
 How it works
     What asyncio starts is a launcher that forks the agent and ends: asyncio's subprocess transport kills its child when it is
-    collected, so it must not own the agent. Each slot's socket and permit pipe are made here and travel to the slot as descriptors, so
-    data takes no extra hop.
+    collected, so it must not own the agent. Each slot's socket and pipes are made here and travel to the slot as descriptors, so data
+    takes no extra hop.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ class LocalHost(Host):
     # --- slots
 
     def spawn(self, index: int, incarnation: int) -> None:
-        """Make a slot's socket and pipe, and have the agent fork a process for them."""
+        """Make a slot's socket and pipes, and have the agent fork a process for them."""
         link = SlotLink(self.name, index, incarnation, self._reports, self._link_ended)
         fds = link.open()
         self._links[index] = link

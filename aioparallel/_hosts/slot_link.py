@@ -4,7 +4,8 @@ Guarantees
     Frames leave in the order they were written, whole. What is recalled will never begin: its permits are gone from the pipe.
 
 How it works
-    See `_worker/slot.py` for permits and generations. Writes go to the kernel at once; what it does not take waits for the loop.
+    See `_worker/slot.py` for permits and generations, `_wire/link.py` for the ways of a frame. Writes go to the kernel at once; what
+    it does not take waits for the loop. What a slot says is read from its answer pipe, and from the socket while a large buffer comes.
 """
 
 from __future__ import annotations
@@ -64,11 +65,11 @@ def path_entries() -> list[str]:
 
 
 class SlotLink:
-    """One slot's socket and permit pipe."""
+    """One slot's socket, permit pipe and answer pipe."""
 
     __slots__ = (
-        "_generation", "_host", "_incarnation", "_index", "_known", "_loop", "_on_end", "_path", "_pending", "_permits", "_reader",
-        "_reading", "_reports", "_socket", "_taker", "_writing",
+        "_answers", "_generation", "_host", "_incarnation", "_index", "_known", "_loop", "_on_end", "_path", "_pending", "_permits",
+        "_reader", "_reading", "_reports", "_socket", "_taker", "_writing",
     )  # fmt: skip
 
     def __init__(self, host: str, index: int, incarnation: int, reports: Reports, on_end: Callable[[int], None]) -> None:
@@ -78,7 +79,7 @@ class SlotLink:
         self._reports = reports
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
-        self._reader = FrameReader()
+        self._reader = FrameReader(apart=True)
         self._pending: deque[memoryview] = deque()
         self._known: dict[int, None] = {}
         self._path = list(sys.path)
@@ -89,37 +90,38 @@ class SlotLink:
         """Which process under this slot's number it is."""
         return self._incarnation
 
-    def open(self) -> tuple[int, int]:
-        """Make socket and pipe; return the slot's ends, which the caller passes on and closes."""
+    def open(self) -> tuple[int, int, int]:
+        """Make the socket and the pipes; return the slot's ends, which the caller passes on and closes."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        taker, self._permits = os.pipe()
-        os.set_blocking(taker, False)
-        os.set_blocking(self._permits, False)
+        self._taker, self._permits = os.pipe()
+        self._answers, answers = os.pipe()
+        for fd in (self._taker, self._permits, self._answers):
+            os.set_blocking(fd, False)
         self._socket = ours
-        self._taker = taker
-        self._reading = True
         self._writing = False
-        self._loop.add_reader(ours.fileno(), self._on_readable)
-        return theirs.detach(), os.dup(taker)
+        self._reading = self._answers
+        self._loop.add_reader(self._answers, self._on_readable)
+        return theirs.detach(), os.dup(self._taker), answers
 
     def close(self) -> None:
         """Let go of the slot."""
         if self._socket.fileno() < 0:
             return
-        self._stop_reading()
+        self._read_from(-1)
         if self._writing:
             self._loop.remove_writer(self._socket.fileno())
         self._pending.clear()
         self._socket.close()
-        os.close(self._taker)
-        os.close(self._permits)
+        for fd in (self._taker, self._permits, self._answers):
+            os.close(fd)
 
     def forked(self) -> None:
         """Close the descriptors of a forked child's copy, and touch nothing else: the selector is shared with the parent."""
-        self._reading = self._writing = False
+        self._reading = -1
+        self._writing = False
         self._pending.clear()
-        for fd in (self._socket.detach(), self._taker, self._permits):
+        for fd in (self._socket.detach(), self._taker, self._permits, self._answers):
             if fd >= 0:
                 os.close(fd)
 
@@ -242,37 +244,45 @@ class SlotLink:
     # --- in
 
     def _on_readable(self) -> None:
+        self._take_in()
+
+    def _take_in(self) -> bool:
+        """Take in and report what has arrived; return whether there was anything."""
         reader = self._reader
+        frames: list[Frame] = []
+        count = 0
         try:
             if reader.hole is None:
-                data = self._socket.recv(READ_SIZE)
+                data = os.read(self._answers, READ_SIZE)
+                count = len(data)
                 frames = reader.feed(data)
-                if not data:
-                    self._ended()
-            else:
-                frames = self._fill_holes()
-        except (BlockingIOError, InterruptedError):
-            return
+            if reader.hole is not None:
+                count += self._fill_holes(frames)
+            elif not count:
+                self._ended()
+        except BlockingIOError:
+            pass
         except (FrameError, OSError):
             self._ended()
-            return
         if frames:
             self._report(frames)
+        return count > 0
 
-    def _fill_holes(self) -> list[Frame]:
-        frames: list[Frame] = []
+    def _fill_holes(self, frames: list[Frame]) -> int:
+        """Receive large buffers from the socket, a turn's share of them; return how many bytes came."""
         received = 0
-        while self._reader.hole is not None and received < HOLE_BYTES_A_TURN:
-            try:
+        try:
+            while self._reader.hole is not None and received < HOLE_BYTES_A_TURN:
                 count = self._socket.recv_into(self._reader.hole)
-            except (BlockingIOError, InterruptedError):
-                break
-            if not count:
-                self._ended()
-                break
-            received += count
-            frames += self._reader.fill(count)
-        return frames
+                if not count:
+                    self._ended()
+                    return received
+                received += count
+                frames += self._reader.fill(count)
+        except BlockingIOError:
+            pass
+        self._read_from(self._answers if self._reader.hole is None else self._socket.fileno())
+        return received
 
     def _report(self, frames: list[Frame]) -> None:
         outcomes: list[Outcome] = []
@@ -295,22 +305,23 @@ class SlotLink:
         if outcomes:
             self._reports.answered(self._host, self._index, self._incarnation, outcomes)
 
-    def _stop_reading(self) -> None:
-        if self._reading:
-            self._reading = False
-            self._loop.remove_reader(self._socket.fileno())
+    def _read_from(self, fd: int) -> None:
+        """Have the loop watch this descriptor, and no other (-1: none)."""
+        if fd == self._reading:
+            return
+        if self._reading >= 0:
+            self._loop.remove_reader(self._reading)
+        self._reading = fd
+        if fd >= 0:
+            self._loop.add_reader(fd, self._on_readable)
 
     def _ended(self) -> None:
         """The slot's end was closed: it died, or a task closed it under its hands (then it can answer nothing any more)."""
-        if self._reading:
-            self._stop_reading()
+        if self._reading >= 0:
+            self._read_from(-1)
             self._on_end(self._index)
 
     def drain(self) -> None:
         """Report what a dead slot had written."""
-        while self._reading:
-            try:
-                self._socket.recv(1, socket.MSG_PEEK)
-            except OSError:
-                return
-            self._on_readable()
+        while self._reading >= 0 and self._take_in():
+            pass

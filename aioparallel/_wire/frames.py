@@ -53,11 +53,12 @@ def encode_head(kind: int, flags: int, ident: int, body: bytes, sizes: list[int]
 
 
 class FrameReader:
-    """Cut a stream into frames. Ask `hole` before each read."""
+    """Cut a stream into frames. Ask `hole` before each read. `apart=True`: the buffers' bytes come by a stream of their own."""
 
-    __slots__ = ("_buffers", "_filled", "_open", "_sizes", "_tail", "hole")
+    __slots__ = ("_apart", "_buffers", "_filled", "_open", "_sizes", "_tail", "hole")
 
-    def __init__(self) -> None:
+    def __init__(self, apart: bool = False) -> None:
+        self._apart = apart
         self._tail = b""
         self._open: tuple[int, int, int, bytes] | None = None
         self._sizes: list[int] = []
@@ -91,15 +92,22 @@ class FrameReader:
                 frames.append((kind, flags, ident, data[start:stop], ()))
                 continue
             self._begin(kind, flags, ident, data[start:stop], count)
-            position += self._pour(data, position, frames)
+            if not self._apart:
+                position += self._pour(data, position, frames)
+                continue
+            self._advance(0, frames)
+            if self.hole is not None:
+                break  # what comes behind in this stream waits until the other one has filled the hole
         if position < end:
             self._tail = data[position:]
         return frames
 
     def fill(self, count: int) -> list[Frame]:
-        """Say that `count` bytes were received into `hole`; return the frame if that completed it."""
+        """Say that `count` bytes were received into `hole`; return the frames that are whole now."""
         frames: list[Frame] = []
         self._advance(count, frames)
+        if self._tail and self.hole is None:
+            frames += self.feed(b"")
         return frames
 
     def _begin(self, kind: int, flags: int, ident: int, body: bytes, count: int) -> None:

@@ -41,7 +41,8 @@ PROGRESS = 19
 HELLO = 32
 """body: a dict, see `_worker/agent.py`."""
 SPAWN = 33
-"""Fork a slot; its socket and its permit pipe come along as descriptors. body: (index, incarnation)."""
+"""Fork a slot; SLOT_FDS descriptors come along: its socket, its permit pipe, its answer pipe. body: (index, incarnation)."""
+SLOT_FDS = 3
 KILL = 34
 """Kill a slot if it still runs an attempt (ident 0: whatever it does). ident: the attempt; body: (index, incarnation, grace seconds)."""
 CLOSE = 35

@@ -2,7 +2,7 @@
 
 Guarantees
     It dies with its controller (end of the link, or of the controller's process), and takes every process below it along. It never
-    imports or runs code of the user's, forks nothing but its template, and never waits for one slot while another needs it.
+    imports or runs code of the user's, forks nothing but its template (`spawner`), and never waits for one slot while another needs it.
 
 How it works
     One thread, one `poll`: the pool's link, the template's socket, a pipe on which slots knock when an attempt with a limit begins, the
@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import os
 import sys
-from _signal import SIG_IGN, SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGTERM, set_wakeup_fd, signal
-from _socket import AF_UNIX, SOCK_STREAM, socket as Socket, socketpair
-from collections import deque
+from _signal import SIG_IGN, SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGTERM, set_wakeup_fd, signal
+from _socket import socket as Socket
 from select import POLLIN, POLLOUT, poll
 from time import monotonic
 
@@ -24,21 +23,16 @@ from .._wire.frames import FrameReader, encode
 from .._wire.messages import (
     BURIED,
     BY_CANCEL,
-    CLEAN,
     CLOSE,
     DIED,
     DISMISS,
     FAILED,
-    FORK,
-    FORKED,
     HELLO,
     KILL,
     KNOCK_SIZE,
     MISSED,
-    NOTICE,
-    PRELOADED,
+    SLOT_FDS,
     SPAWN,
-    SPAWNED,
     WELCOME,
     decode_knocks,
     pack,
@@ -47,18 +41,13 @@ from .._wire.messages import (
 from . import kernel, procs
 from .page import FOREVER, Page, make_memory, map_memory
 from .reaper import bury_all, reap, sweep
-from .template import Template, mismatch, receive_with_fds, send_with_fds
+from .spawner import Spawner
+from .template import mismatch, receive_with_fds
 from .ward import Check, Ward
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-PRELOAD_SECONDS = 60
-ANNOUNCE_SECONDS = 1.0
-"""How long a dead template's last forks may take to announce themselves."""
-TEMPLATE_DEATHS = 5
-"""How many templates in a row may die before the host gives up."""
 
 
 class Agent:
@@ -73,13 +62,7 @@ class Agent:
         self._config: dict[str, Any] = {}
         self._wards: dict[int, Ward] = {}
         self._by_pid: dict[int, Ward] = {}
-        self._to_fork: deque[tuple[Ward, int, int]] = deque()
-        self._template: Socket | None = None
-        self._template_pid = 0
-        self._template_reader = FrameReader()
-        self._template_ready = False
-        self._template_deaths = 0
-        self._preload_until = FOREVER
+        self._spawner: Spawner | None = None
         self._poll = poll()
         self._stop = False
         self._wake, wake = os.pipe()
@@ -89,9 +72,9 @@ class Agent:
         os.set_blocking(self._knocks, False)
         signal(SIGCHLD, lambda *_: None)
         set_wakeup_fd(wake, warn_on_full_buffer=False)
-        for fd in (link.fileno(), self._wake, self._knocks, controller):
-            if fd is not None:
-                self._poll.register(fd, POLLIN)
+        self._own = [fd for fd in (link.fileno(), self._wake, self._knocks, controller) if fd is not None]
+        for fd in self._own:
+            self._poll.register(fd, POLLIN)
 
     # --- the loop
 
@@ -123,14 +106,14 @@ class Agent:
                 os.read(self._wake, 4096)
             elif fd == self._controller:
                 self._stop = True
-            elif self._template is not None and fd == self._template.fileno():
-                self._read_template()
+            elif self._spawner is not None and self._spawner.owns(fd):
+                self._spawner.read()
         self._reap()
         self._look_at_clocks(monotonic())
         self._flush()
 
     def _next_due(self, now: float) -> float:
-        due = self._preload_until
+        due = FOREVER if self._spawner is None else self._spawner.preload_until
         for ward in self._wards.values():
             if ward.watch_at:
                 due = min(due, ward.watch_at)
@@ -158,11 +141,8 @@ class Agent:
             if ward.dismissed_at and now >= ward.dismissed_at:
                 ward.dismissed_at = 0.0
                 self._check(ward, Check(0, BY_CANCEL, 0.0))
-        if now >= self._preload_until:
-            self._preload_until = FOREVER
-            self._fail(-1, 0, f"preload= took over {PRELOAD_SECONDS} s")
-            self._template_deaths = TEMPLATE_DEATHS
-            os.kill(self._template_pid, SIGKILL)
+        if self._spawner is not None:
+            self._spawner.look_at_clock(now)
 
     # --- the pool's link
 
@@ -186,7 +166,8 @@ class Agent:
             self._begin(config)
         elif kind == SPAWN:
             index, incarnation = unpack(body)
-            self._spawn(index, incarnation, self._fds.pop(0), self._fds.pop(0))
+            fds, self._fds = self._fds[:SLOT_FDS], self._fds[SLOT_FDS:]
+            self._spawn(index, incarnation, fds)
         elif kind == KILL:
             index, incarnation, grace = unpack(body)
             ward = self._wards.get(index)
@@ -205,9 +186,6 @@ class Agent:
     def _tell(self, kind: int, ident: int, *values: object) -> None:
         self._out += encode(kind, 0, ident, pack(*values))
 
-    def _fail(self, index: int, incarnation: int, text: str) -> None:
-        self._tell(FAILED, 0, index, incarnation, text)
-
     def _flush(self) -> None:
         if not self._out:
             return
@@ -222,7 +200,7 @@ class Agent:
     def _begin(self, config: dict[str, Any]) -> None:
         wrong = mismatch(config)
         if wrong:
-            self._fail(-1, 0, wrong)
+            self._tell(FAILED, 0, -1, 0, wrong)
             return
         self._config = config
         if config["sweep"]:
@@ -230,127 +208,21 @@ class Agent:
         config["pages"] = make_memory(config["slots"])
         config["knocker"] = self._knocker
         self._pages = map_memory(config["pages"])
-        self._start_template()
+        self._spawner = Spawner(config, self._poll, self._own, self._tell, self._born)
         self._tell(WELCOME, 0, {"pid": os.getpid(), "threads": procs.os_threads()})
 
-    # --- the template
+    # --- slots
 
-    def _start_template(self) -> None:
-        ours, theirs = (Socket(AF_UNIX, SOCK_STREAM, 0, s.detach()) for s in socketpair(AF_UNIX, SOCK_STREAM))
-        agent = os.getpid()
-        self._template_pid = os.fork()
-        if not self._template_pid:
-            self._become_template(ours, theirs, agent)
-        theirs.close()
-        self._template = ours
-        self._template_reader = FrameReader()
-        self._template_ready = False
-        self._preload_until = monotonic() + PRELOAD_SECONDS
-        self._poll.register(ours.fileno(), POLLIN)
-
-    def _become_template(self, ours: Socket, theirs: Socket, agent: int) -> None:
-        try:
-            set_wakeup_fd(-1)
-            signal(SIGCHLD, 0)
-            for fd in (self._link.fileno(), self._wake, self._knocks, ours.fileno(), self._controller):
-                if fd is not None:
-                    os.close(fd)
-            for _, socket, permits in self._to_fork:
-                os.close(socket)
-                os.close(permits)
-            kernel.die_with_parent(agent)
-            theirs.setblocking(True)
-            Template(theirs, self._config, agent).main()
-        finally:
-            os._exit(1)
-
-    def _read_template(self) -> None:
-        assert self._template is not None
-        try:
-            data = self._template.recv(65536)
-        except ConnectionResetError:
-            data = b""
-        if not data:
-            self._drop_template()
-            return
-        for kind, _, _, body, _ in self._template_reader.feed(data):
-            if kind == PRELOADED:
-                self._preloaded(*unpack(body))
-            elif kind == FORKED:
-                self._forked(*unpack(body))
-            elif kind == FAILED:
-                self._template_deaths = TEMPLATE_DEATHS
-                self._fail(-1, 0, *unpack(body))
-
-    def _drop_template(self) -> None:
-        if self._template is not None:
-            self._poll.unregister(self._template.fileno())
-            self._template.close()
-        self._template, self._template_ready = None, False
-
-    def _drain_template(self, seconds: float = 0.0) -> bool:
-        """Take in what the template has said; return whether there was anything."""
-        if self._template is None:
-            return False
-        probe = poll()
-        probe.register(self._template.fileno(), POLLIN)
-        said = bool(probe.poll(seconds * 1000))
-        if said:
-            self._read_template()
-        return said
-
-    def _preloaded(self, threads: int) -> None:
-        self._template_ready = True
-        self._template_deaths = 0
-        self._preload_until = FOREVER
-        if threads > 1:
-            self._config["threads"] = threads
-            self._tell(NOTICE, 0, f"preload= left {threads - 1} threads running, so slots are exec'ed instead of forked (slower to start)")
-        for ward, socket, permits in self._to_fork:
-            self._send_fork(ward, socket, permits)
-
-    def _spawn(self, index: int, incarnation: int, socket: int, permits: int) -> None:
+    def _spawn(self, index: int, incarnation: int, fds: list[int]) -> None:
         ward = Ward(index, incarnation, Page(self._pages, index))
         self._wards[index] = ward
-        self._to_fork.append((ward, socket, permits))
-        if self._template_ready:
-            self._send_fork(ward, socket, permits)
+        assert self._spawner is not None
+        self._spawner.fork(ward, fds)
 
-    def _send_fork(self, ward: Ward, socket: int, permits: int) -> None:
-        if self._template is None:
-            return
-        try:
-            send_with_fds(self._template, encode(FORK, 0, 0, pack(ward.index, ward.incarnation)), [socket, permits])
-        except OSError:
-            pass  # the template died: its successor gets what waits in `_to_fork`
-
-    def _forked(self, index: int, incarnation: int, pid: int) -> None:
-        ward, socket, permits = self._to_fork.popleft()
-        assert (ward.index, ward.incarnation) == (index, incarnation)
-        os.close(socket)
-        os.close(permits)
+    def _born(self, ward: Ward, pid: int) -> None:
         self._by_pid[pid] = ward
-        self._tell(SPAWNED, 0, index, incarnation, pid)
         if ward.adopted(pid):
             self._look(ward)
-
-    def _template_died(self, status: int) -> None:
-        # What it forked last holds its socket until it is announced: at the socket's end all of it is, and the rest never will be.
-        while self._drain_template(ANNOUNCE_SECONDS):
-            pass
-        self._drop_template()
-        self._kill_unknown()
-        self._preload_until = FOREVER
-        if self._template_deaths >= TEMPLATE_DEATHS:
-            self._template_pid = 0
-            return
-        self._template_deaths += 1
-        if self._template_deaths >= TEMPLATE_DEATHS:
-            self._fail(-1, 0, f"the template process dies as it starts (status {status}); is preload= to blame?")
-            return
-        self._start_template()
-
-    # --- slots
 
     def _check(self, ward: Ward, check: Check) -> None:
         if ward.stop_for(check):
@@ -364,16 +236,16 @@ class Agent:
 
     def _reap(self) -> None:
         dead = reap()
-        if any(pid not in self._by_pid for pid, _, _ in dead):
-            self._drain_template()  # a slot that died at once: it was announced before it could
+        if self._spawner is not None and any(pid not in self._by_pid for pid, _, _ in dead):
+            self._spawner.drain()  # a slot that died at once: it was announced before it could
         for pid, stopped, status in dead:
             ward = self._by_pid.get(pid)
             if stopped:
                 if ward is not None and ward.check is not None:
                     self._look(ward)
                 continue
-            if pid == self._template_pid:
-                self._template_died(status)
+            if self._spawner is not None and pid == self._spawner.pid:
+                self._spawner.died(status, self._kill_unknown)
             elif ward is not None:
                 ward.died(status)
             for other in self._wards.values():
@@ -388,8 +260,9 @@ class Agent:
     def _kill_unknown(self) -> set[int]:
         """Kill what has fallen to us and is neither a slot nor the template, with all below it."""
         orphans = set(procs.children(os.getpid(), zombies=False))
-        self._drain_template()  # a slot that was just forked is no orphan; it is announced before it falls to us
-        known = {self._template_pid, *self._by_pid}
+        assert self._spawner is not None
+        self._spawner.drain()  # a slot that was just forked is no orphan; it is announced before it falls to us
+        known = {self._spawner.pid, *self._by_pid}
         for ward in self._wards.values():
             known |= ward.dying
         killed: set[int] = set()
@@ -410,11 +283,8 @@ class Agent:
         values = code, number, ward.why, item, int(ward.page.peak), int(ward.page.leftovers), asked
         self._tell(DIED, ident, ward.index, ward.incarnation, *values)
         scratch = f"{self._config['scratch']}/{ward.index}.{ward.incarnation}"
-        if os.path.exists(scratch) and self._template is not None:
-            try:
-                self._template.sendall(encode(CLEAN, 0, 0, pack(scratch)))
-            except OSError:
-                pass  # the template died; what is left is removed with the pool
+        if os.path.exists(scratch) and self._spawner is not None:
+            self._spawner.clean(scratch)
 
     def _remove_scratch(self) -> None:
         path = str(self._config.get("scratch", ""))

@@ -17,14 +17,13 @@ from __future__ import annotations
 import os
 import sys
 from _signal import SIG_DFL, SIG_IGN, SIGINT, SIGPIPE, SIGTERM, SIGURG, default_int_handler, signal
-from _socket import socket as Socket
 from _thread import _count as count_threads
 from collections import deque
 from time import monotonic, process_time
 
 from .._wire.codec import Buffers
 from .._wire.frames import Frame
-from .._wire.link import Link, framed
+from .._wire.link import Link
 from .._wire.messages import (
     ASKED,
     BY_DEADLINE,
@@ -78,11 +77,11 @@ class Slot:
     """The loop of one slot, and what it holds."""
 
     def __init__(
-        self, identity: tuple[int, int], sockets: tuple[Socket, int, int], page: Page, surrounding: context.Surrounding, high: int
+        self, identity: tuple[int, int], link: Link, pipes: tuple[int, int], page: Page, surrounding: context.Surrounding, high: int
     ) -> None:
         self.identity = identity
-        socket, self._permits, self._knocker = sockets
-        self.link = Link(socket)
+        self._permits, self._knocker = pipes
+        self.link = link
         self.page = page
         self.store = Store()
         self.pid = os.getpid()
@@ -104,7 +103,7 @@ class Slot:
 
     def serve(self) -> None:
         """Work until the pool lets go of the link; never returns."""
-        self.link.send(*framed(READY, 0, self.pid, b""))
+        self.link.send(READY, 0, self.pid, b"")
         inbox = self._inbox
         while True:
             while not inbox:
@@ -177,7 +176,7 @@ class Slot:
         if status & ASKED:
             end_descendants(self.pid)
         try:
-            self.link.send(*framed(OUTCOME, status, call.ident, OUTCOME_HEAD.pack(began, seconds, cpu, peak), payload, buffers))
+            self.link.send(OUTCOME, status, call.ident, OUTCOME_HEAD.pack(began, seconds, cpu, peak), payload, buffers)
         except OSError:
             os._exit(LOST_LINK)
         page.clear()
@@ -237,11 +236,11 @@ class Slot:
 
     def _send_part(self, status: int, payload: bytes, buffers: Buffers) -> None:
         if os.getpid() == self.pid:
-            self.link.send(*framed(PART, status, self._running, b"", payload, buffers))
+            self.link.send(PART, status, self._running, b"", payload, buffers)
 
     def _send_progress(self, task: int, attempt: int, done: float, total: float) -> None:
         if os.getpid() == self.pid:
-            self.link.send(*framed(PROGRESS, 0, task << 16 | attempt, PROGRESS_BODY.pack(done, total)))
+            self.link.send(PROGRESS, 0, task << 16 | attempt, PROGRESS_BODY.pack(done, total))
 
     def _arm(self, on: bool) -> None:
         """Let a request to stop be raised, or not: an import of ours or of a task's module that it hit would be broken for ever."""

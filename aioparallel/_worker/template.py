@@ -19,7 +19,7 @@ from _socket import socket as Socket  # `socket` would import `selectors` and `e
 from marshal import dumps as marshal, loads as unmarshal
 
 from .._wire.frames import Frame, FrameReader, encode
-from .._wire.messages import CLEAN, FAILED, FORK, FORKED, PRELOADED, PROTOCOL, pack, unpack
+from .._wire.messages import CLEAN, FAILED, FORK, FORKED, PRELOADED, PROTOCOL, SLOT_FDS, pack, unpack
 from . import kernel, procs
 from .page import Page, map_memory
 
@@ -59,7 +59,8 @@ class Template:
             for kind, _, _, body, _ in self._receive():
                 if kind == FORK:
                     index, incarnation = unpack(body)
-                    self._fork(index, incarnation, self._fds.pop(0), self._fds.pop(0))
+                    fds, self._fds = self._fds[:SLOT_FDS], self._fds[SLOT_FDS:]
+                    self._fork(index, incarnation, fds)
                 elif kind == CLEAN:
                     self._clean(*unpack(body))
 
@@ -70,7 +71,7 @@ class Template:
         self._fds += fds
         return self._reader.feed(data)
 
-    def _fork(self, index: int, incarnation: int, socket: int, permits: int) -> None:
+    def _fork(self, index: int, incarnation: int, fds: list[int]) -> None:
         between = os.fork()
         if not between:
             slot = os.fork()
@@ -78,20 +79,20 @@ class Template:
                 self._socket.sendall(encode(FORKED, 0, 0, pack(index, incarnation, slot)))
                 os._exit(0)
             try:
-                self._become_slot(index, incarnation, socket, permits)
+                self._become_slot(index, incarnation, fds)
             finally:
                 os._exit(83)
-        os.close(socket)
-        os.close(permits)
+        for fd in fds:
+            os.close(fd)
         os.waitpid(between, 0)
 
-    def _become_slot(self, index: int, incarnation: int, socket: int, permits: int) -> None:
+    def _become_slot(self, index: int, incarnation: int, fds: list[int]) -> None:
         between = os.getppid()
         while os.getppid() == between != self._agent:
             os.sched_yield()
         self._socket.close()
         signal(SIGCHLD, SIG_DFL)
-        config = {**self._config, "index": index, "incarnation": incarnation, "socket": socket, "permits": permits, "agent": self._agent}
+        config = {**self._config, "index": index, "incarnation": incarnation, "fds": fds, "agent": self._agent}
         if procs.os_threads() > 1 or self._config["threads"]:
             exec_slot(config)
         else:
@@ -188,6 +189,7 @@ def preload(config: dict[str, Any]) -> None:
 
 def slot_main(config: dict[str, Any]) -> None:
     """Be a slot; never returns."""
+    from .._wire.link import Link
     from .context import Surrounding
     from .slot import LOST_LINK, Slot
 
@@ -200,12 +202,18 @@ def slot_main(config: dict[str, Any]) -> None:
     page = Page(map_memory(config["pages"]), index)
     os.close(config["pages"])
     high = high_descriptor()
-    socket = Socket(fileno=raise_fd(config["socket"], high))
-    permits = raise_fd(config["permits"], high)
+    end, permits, answers = (raise_fd(fd, high) for fd in config["fds"])
     knocker = raise_fd(config["knocker"], high)
+    socket = Socket(fileno=end)
     surrounding = Surrounding(config["host"], config["seed"], f"{config['scratch']}/{index}.{incarnation}", None, True)
-    slot = Slot((index, incarnation), (socket, permits, knocker), page, surrounding, high)
-    os.register_at_fork(after_in_child=socket.close)
+    slot = Slot((index, incarnation), Link(socket, answers), (permits, knocker), page, surrounding, high)
+
+    def let_go() -> None:
+        """Not hold the slot's link open in a child of a task's."""
+        socket.close()
+        os.closerange(answers, answers + 1)  # as close, and no error where a task has closed it
+
+    os.register_at_fork(after_in_child=let_go)
     try:
         slot.serve()
     except (EOFError, OSError):
@@ -246,7 +254,7 @@ def exec_slot(config: dict[str, Any]) -> None:
     read, write = os.pipe()
     os.write(write, marshal(config, 2))
     os.close(write)
-    for fd in (read, config["socket"], config["permits"], config["knocker"], config["pages"]):
+    for fd in (read, *config["fds"], config["knocker"], config["pages"]):
         os.set_inheritable(fd, True)
     boot = f"{config['boot']};from aioparallel._worker.template import exec_main;exec_main({read})"
     os.execv(sys.executable, [sys.executable, *config["flags"], "-c", boot])
@@ -258,6 +266,6 @@ def exec_main(fd: int) -> None:
     os.close(fd)
     become_python(config)
     preload(config)
-    for name in ("socket", "permits", "knocker", "pages"):
-        os.set_inheritable(config[name], False)
+    for number in (*config["fds"], config["knocker"], config["pages"]):
+        os.set_inheritable(number, False)
     slot_main(config)

@@ -1,0 +1,190 @@
+"""The agent's way to new slots: a template that forks them, and another template when that one dies.
+
+Guarantees
+    What a template has forked is known before it can fall to the agent as an orphan, even if the template was killed in the middle. A
+    fork that was asked for is done by the template's successor, or the host fails with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+from _signal import SIGCHLD, SIGKILL, set_wakeup_fd, signal
+from _socket import AF_UNIX, SOCK_STREAM, socket as Socket, socketpair
+from collections import deque
+from select import POLLIN, poll
+from time import monotonic
+
+from .._wire.frames import FrameReader, encode
+from .._wire.messages import CLEAN, FAILED, FORK, FORKED, NOTICE, PRELOADED, SPAWNED, pack, unpack
+from . import kernel
+from .page import FOREVER
+from .template import Template, send_with_fds
+from .ward import Ward
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+PRELOAD_SECONDS = 60
+ANNOUNCE_SECONDS = 1.0
+"""How long a dead template's last forks may take to announce themselves."""
+TEMPLATE_DEATHS = 5
+"""How many templates in a row may die before the host gives up."""
+
+
+class Spawner:
+    """A template, what it was asked for, and what became of it."""
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        watch: poll,
+        agents_own: list[int],
+        tell: Callable[..., None],
+        born: Callable[[Ward, int], None],
+    ) -> None:
+        self._config = config
+        self._watch = watch
+        self._agents_own = agents_own
+        self._tell = tell
+        self._born = born
+        self._to_fork: deque[tuple[Ward, list[int]]] = deque()
+        self._deaths = 0
+        self._start()
+
+    def _start(self) -> None:
+        ours, theirs = (Socket(AF_UNIX, SOCK_STREAM, 0, s.detach()) for s in socketpair(AF_UNIX, SOCK_STREAM))
+        agent = os.getpid()
+        self.pid = os.fork()
+        """The template's pid, 0: there is none and never will be."""
+        if not self.pid:
+            self._become_template(ours, theirs, agent)
+        theirs.close()
+        self._socket: Socket | None = ours
+        self._reader = FrameReader()
+        self._ready = False
+        self.preload_until = monotonic() + PRELOAD_SECONDS
+        """When the template must have preloaded (CLOCK_MONOTONIC seconds, inf: it has)."""
+        self._watch.register(ours.fileno(), POLLIN)
+
+    def _become_template(self, ours: Socket, theirs: Socket, agent: int) -> None:
+        try:
+            set_wakeup_fd(-1)
+            signal(SIGCHLD, 0)
+            for fd in (*self._agents_own, ours.fileno(), *(fd for _, fds in self._to_fork for fd in fds)):
+                os.close(fd)
+            kernel.die_with_parent(agent)
+            theirs.setblocking(True)
+            Template(theirs, self._config, agent).main()
+        finally:
+            os._exit(1)
+
+    def fork(self, ward: Ward, fds: list[int]) -> None:
+        """Have a slot forked for a ward; it gets these descriptors, which are closed here."""
+        self._to_fork.append((ward, fds))
+        if self._ready:
+            self._send(ward, fds)
+
+    def _send(self, ward: Ward, fds: list[int]) -> None:
+        if self._socket is None:
+            return
+        try:
+            send_with_fds(self._socket, encode(FORK, 0, 0, pack(ward.index, ward.incarnation)), fds)
+        except OSError:
+            pass  # the template died: its successor gets what waits in `_to_fork`
+
+    def clean(self, path: str) -> None:
+        """Have a folder removed, some time."""
+        if self._socket is not None:
+            try:
+                self._socket.sendall(encode(CLEAN, 0, 0, pack(path)))
+            except OSError:
+                pass  # the template died; what is left is removed with the pool
+
+    def owns(self, fd: int) -> bool:
+        """Return whether the template speaks on this descriptor."""
+        return self._socket is not None and fd == self._socket.fileno()
+
+    def read(self) -> None:
+        """Take in what the template says; it has said something."""
+        assert self._socket is not None
+        try:
+            data = self._socket.recv(65536)
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self._drop()
+            return
+        for kind, _, _, body, _ in self._reader.feed(data):
+            if kind == PRELOADED:
+                self._preloaded(*unpack(body))
+            elif kind == FORKED:
+                self._forked(*unpack(body))
+            elif kind == FAILED:
+                self._deaths = TEMPLATE_DEATHS
+                self._fail(*unpack(body))
+
+    def drain(self, seconds: float = 0.0) -> bool:
+        """Take in what the template has said; return whether there was anything."""
+        if self._socket is None:
+            return False
+        probe = poll()
+        probe.register(self._socket.fileno(), POLLIN)
+        said = bool(probe.poll(seconds * 1000))
+        if said:
+            self.read()
+        return said
+
+    def _drop(self) -> None:
+        if self._socket is not None:
+            self._watch.unregister(self._socket.fileno())
+            self._socket.close()
+        self._socket, self._ready = None, False
+
+    def _fail(self, text: str) -> None:
+        self._tell(FAILED, 0, -1, 0, text)
+
+    def _preloaded(self, threads: int) -> None:
+        self._ready = True
+        self._deaths = 0
+        self.preload_until = FOREVER
+        if threads > 1:
+            self._config["threads"] = threads
+            self._tell(NOTICE, 0, f"preload= left {threads - 1} threads running, so slots are exec'ed instead of forked (slower to start)")
+        for ward, fds in self._to_fork:
+            self._send(ward, fds)
+
+    def _forked(self, index: int, incarnation: int, pid: int) -> None:
+        ward, fds = self._to_fork.popleft()
+        assert (ward.index, ward.incarnation) == (index, incarnation)
+        for fd in fds:
+            os.close(fd)
+        self._tell(SPAWNED, 0, index, incarnation, pid)
+        self._born(ward, pid)
+
+    def look_at_clock(self, now: float) -> None:
+        """Give up a template that does not come to an end with its preload."""
+        if now >= self.preload_until:
+            self.preload_until = FOREVER
+            self._fail(f"preload= took over {PRELOAD_SECONDS} s")
+            self._deaths = TEMPLATE_DEATHS
+            os.kill(self.pid, SIGKILL)
+
+    def died(self, status: int, kill_orphans: Callable[[], object]) -> None:
+        """Start another template in the place of one that was reaped, unless too many have died."""
+        # What it forked last holds its socket until it is announced: at the socket's end all of it is, and the rest never will be.
+        while self.drain(ANNOUNCE_SECONDS):
+            pass
+        self._drop()
+        kill_orphans()
+        self.preload_until = FOREVER
+        self.pid = 0
+        self._deaths += 1
+        if self._deaths < TEMPLATE_DEATHS:
+            self._start()
+        elif self._deaths == TEMPLATE_DEATHS:
+            self._fail(f"the template process dies as it starts (status {status}); is preload= to blame?")
+
+
+__all__ = ["Spawner"]
