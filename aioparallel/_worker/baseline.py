@@ -6,9 +6,10 @@ Guarantees
     False where that cannot be done (a hard limit, a uid, a deleted folder): then the slot must not serve again.
 
 How it works
-    What Python announces through audit events (working folder, environment, resource limits, new processes) is looked at
-    only after such an event. The module `signal` announces nothing, so the C functions under it are wrapped. The rest is compared
-    directly. A change made behind Python's back (by C code that calls chdir or setenv itself) may be missed.
+    What Python announces through audit events (working folder, environment, resource limits, new processes) is looked at only after such
+    an event. Handlers, umask, user ids and descriptors 0-2 are announced by nobody, and a look at them costs system calls, so the
+    functions that change them are wrapped. The rest is compared directly. A change made behind Python's back (by C code that calls
+    chdir, setenv or close itself) may be missed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _ENVIRON_EVENTS = {"os.putenv", "os.unsetenv"}
 _LIMIT_EVENTS = {"resource.setrlimit", "resource.prlimit"}
 _START_EVENTS = {"os.fork", "os.forkpty", "os.posix_spawn", "subprocess.Popen"}
 """What may leave a child process. (Before 3.12 no event tells of a new thread; threads can be counted.)"""
+_ID_SETTERS = "setuid", "setgid", "seteuid", "setegid", "setreuid", "setregid", "setresuid", "setresgid"
 _SIGNALS = [n for n in range(1, NSIG) if n not in (9, 19, 32, 33)]
 
 
@@ -60,15 +62,29 @@ class Baseline:
         self._recursion = sys.getrecursionlimit()
         self._signals = _signals()
         self._blocked = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
-        # Asking for all 60 handlers, the mask and the timers after each task would cost 4 us.
-        self._set_signal, self._set_blocked, self._set_timer, _ = map(self._watch, ("signal", "pthread_sigmask", "setitimer", "alarm"))
         self._effective = os.geteuid(), os.getegid()
         self._limit_names = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
         self._limits = self._read_limits()
         self._standard = _standard()
         self._names_put: set[bytes] = set()
-        self.folder_touched = self.environ_touched = self.limits_touched = self.signals_touched = self.started_something = False
+        self.folder_touched = self.environ_touched = self.limits_touched = self.started_something = False
+        self.signals_touched = self.descriptors_touched = self.umask_touched = self.ids_touched = False
         sys.addaudithook(self._notice)
+        self._watch_functions()
+
+    def _watch_functions(self) -> None:
+        """Asking for all 60 handlers, the mask and the timers after each task would cost 4 us; for the others, 2 us."""
+        import posix
+
+        signals = "signal", "pthread_sigmask", "setitimer", "alarm"
+        self._set_signal, self._set_blocked, self._set_timer, _ = (
+            self._watch(_signal, "signal", name, "signals_touched") for name in signals
+        )
+        self._dup2, _, _ = (self._watch(posix, "os", name, "descriptors_touched", below=3) for name in ("dup2", "close", "closerange"))
+        self._set_umask = self._watch(posix, "os", "umask", "umask_touched")
+        for name in _ID_SETTERS:
+            if hasattr(posix, name):
+                self._watch(posix, "os", name, "ids_touched")
 
     def _notice(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in _START_EVENTS:
@@ -80,19 +96,27 @@ class Baseline:
             self._names_put.add(arguments[0])
         elif event in _LIMIT_EVENTS:
             self.limits_touched = True
+        elif event == "open" and type(arguments[0]) is int and arguments[0] < 3:
+            self.descriptors_touched = True  # a file over descriptor 0-2: it closes that when it is closed
 
-    def _watch(self, name: str) -> Callable[..., Any]:
-        """Wrap a function of the module `signal`, so that its use is known; return the function itself."""
-        function: Callable[..., Any] = getattr(_signal, name)
+    def _watch(self, module: Any, public: str, name: str, flag: str, below: int | None = None) -> Callable[..., Any]:
+        """Wrap a function of a C module and of the public one above it, so that its use sets a flag; return the function itself.
 
-        def watched(*arguments: Any) -> Any:
-            self.signals_touched = True
-            return function(*arguments)
+        `below`: only a use with an argument that is a smaller number.
+        """
+        function: Callable[..., Any] = getattr(module, name)
 
-        setattr(_signal, name, watched)
-        public = sys.modules.get("signal")
-        if getattr(public, name, None) is function:
-            setattr(public, name, watched)
+        def watched(*arguments: Any, **keywords: Any) -> Any:
+            if below is None or any(type(value) is int and value < below for value in (*arguments, *keywords.values())):
+                setattr(self, flag, True)
+            return function(*arguments, **keywords)
+
+        watched.__name__ = watched.__qualname__ = name  # so that it can travel by reference as the function can
+        watched.__module__, watched.__doc__ = module.__name__, function.__doc__
+        above = sys.modules.get(public)
+        if getattr(above, name, None) is function:
+            setattr(above, name, watched)
+        setattr(module, name, watched)
         return function
 
     def restore(self) -> bool:
@@ -103,16 +127,19 @@ class Baseline:
             return False
 
     def _restore(self) -> bool:
-        for number, saved in enumerate(self._standard_fds):
-            os.dup2(saved, number)
-        if _standard() != self._standard or sys.stdout.closed or sys.stderr.closed:
+        if self.descriptors_touched:
+            # From then on after each task: a file object that was opened over one of them may close it at any time.
+            self._restore_descriptors()
+        if _standard() != self._standard or sys.stdin.closed or sys.stdout.closed or sys.stderr.closed:
+            self._restore_descriptors()
             self._restore_standard()
         if sys.path != self.path:
             sys.path[:] = self.path
         if sys.getrecursionlimit() != self._recursion:
             sys.setrecursionlimit(self._recursion)
-        if _umask() != self._umask:
-            os.umask(self._umask)
+        if self.umask_touched:
+            self._set_umask(self._umask)
+            self.umask_touched = False
         if self.signals_touched:
             self._restore_signals()
         if self.environ_touched:
@@ -123,7 +150,11 @@ class Baseline:
             self.folder_touched = False
         if self.limits_touched and not self._restore_limits():
             return False
-        return (os.geteuid(), os.getegid()) == self._effective
+        return not self.ids_touched or (os.geteuid(), os.getegid()) == self._effective
+
+    def _restore_descriptors(self) -> None:
+        for number, saved in enumerate(self._standard_fds):
+            self._dup2(saved, number)
 
     def _restore_standard(self) -> None:
         names = ("stdin", "stdout", "stderr", "displayhook", "excepthook")

@@ -25,10 +25,9 @@ def run(program: str) -> str:
 
 
 def test_nothing_touched_nothing_done():
-    assert (
-        run("print([baseline.folder_touched, baseline.environ_touched, baseline.limits_touched, baseline.signals_touched])")
-        == f"{[False] * 4}\n"
-    )
+    said = run("print(sorted(name for name in vars(baseline) if name.endswith('_touched') and getattr(baseline, name)))")
+    assert said == "[]\n"
+    assert run("print(sum(name.endswith('_touched') for name in vars(baseline)))") == "7\n"
 
 
 def test_handlers_by_the_public_and_by_the_private_name():
@@ -84,10 +83,53 @@ def test_streams_that_were_closed_or_deleted_work_again():
 @pytest.mark.parametrize(
     "change",
     [
+        "os.close({0})",
+        "os.closerange(0, 3)",
+        "os.dup2(there, {0})",
+        "import posix; posix.dup2(there, fd2={0})",
+        "open({0}).close()",
+        "os.fdopen({0}).close()",
+        "os.close({0}); assert os.dup(there) == {0}",
+        "os.close({0}); other = open('/dev/zero'); assert other.fileno() == {0}; baseline.restore(); other.close()",
+    ],
+)
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_standard_descriptors_are_what_they_were(change, number):
+    run(
+        f"""
+        there = os.open("/dev/full", os.O_RDWR)
+        assert there > 2
+        def identity(fd):
+            return os.fstat(fd).st_dev, os.fstat(fd).st_ino
+        before = [identity(fd) for fd in (0, 1, 2)]
+        {change.format(number)}
+        assert baseline.restore()
+        assert [identity(fd) for fd in (0, 1, 2)] == before
+        """
+    )
+
+
+def test_umask_and_what_travels_by_reference():
+    run(
+        """
+        import pickle, posix
+        before = os.umask(0o22); os.umask(before)
+        os.umask(0o77); posix.umask(0o57)
+        assert baseline.restore()
+        assert os.umask(before) == before
+        for function in (os.close, os.umask, signal.alarm):
+            assert pickle.loads(pickle.dumps(function)) is function
+        """
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
         "resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); assert before != (0, 0) or sys.exit(0)",
         "os.seteuid(65534) if not os.getuid() else sys.exit(0)",
         "import tempfile; d = tempfile.mkdtemp(); os.chdir(d); baseline = Baseline(300); os.rmdir(d); os.chdir('/')",
-        "baseline._standard_fds[1] = 9999",
+        "baseline._standard_fds[1] = 9999; os.close(2)",
     ],
 )
 def test_what_cannot_be_put_back_is_told(change):
