@@ -20,12 +20,12 @@ async def processes_of(pool) -> tuple[int, int]:
     await pool.ready(1)
     slots = {slot.pid for slot in pool.status().slots}
     agent = psutil.Process(next(pid for pid in slots if pid)).ppid()
-    # Slots have sessions of their own; a template that was killed may still be there, dead.
+    # Slots have sessions of their own, all but at the moment of their birth; a template that was killed may still be there, dead.
     found: list[int] = []
 
-    def look() -> list[int]:
+    def look() -> bool:
         found[:] = [child.pid for child in psutil.Process(agent).children() if not is_dead(child.pid) and os.getsid(child.pid) == agent]
-        return found
+        return len(found) == 1
 
     await until(look)
     (template,) = found
