@@ -101,6 +101,9 @@ class Host(ABC):
     def launch(self, index: int, attempts: Sequence[Attempt]) -> None:
         """Send attempts to a slot, to run in this order behind those it has."""
 
+    def glance(self) -> None:  # noqa: B027 - not every host can
+        """Report what slots have answered and the loop has not yet come round to; never waits."""
+
     @abstractmethod
     def recall(self, index: int) -> int:
         """Take back the last attempts sent to a slot that have not begun; return how many: they never will."""

@@ -215,6 +215,11 @@ class LocalHost(Host):
         if link is not None:
             link.launch(attempts)
 
+    def glance(self) -> None:
+        """See `Host.glance`."""
+        for link in list(self._links.values()):
+            link.glance()
+
     def recall(self, index: int) -> int:
         """See `Host.recall`."""
         link = self._links.get(index)

@@ -198,12 +198,12 @@ class SlotLink:
             taken = len(os.read(self._taker, 65536))
         except BlockingIOError:
             return 0
-        self._generation = (self._generation + 1) % 251
+        self._generation = (self._generation + 1) % RETIRE
         return taken
 
     def retire(self) -> None:
-        """Ask the slot to end."""
-        self._write(encode(RETIRE, 0, 0, b""))
+        """Ask the slot, which has nothing to do, to end."""
+        os.write(self._permits, bytes((RETIRE,)))
 
     def _write(self, data: Any) -> None:
         if not len(data):
@@ -245,6 +245,11 @@ class SlotLink:
 
     def _on_readable(self) -> None:
         self._take_in()
+
+    def glance(self) -> None:
+        """Take in small answers that have come, and leave a large buffer to the loop."""
+        if self._reading == self._answers:
+            self._take_in()
 
     def _take_in(self) -> bool:
         """Take in and report what has arrived; return whether there was anything."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol
 
-from .._wire.codec import dumps
+from .._wire.codec import dumps_call
 from .._wire.functions import FunctionTable, qualified_name
 from ..errors import SerializationError
 from ..options import Options
@@ -61,7 +61,7 @@ class Maker:
         try:
             function = self._functions.entry(fn) or name_of(fn)
             if payload is None:
-                payload = dumps((args, kwargs) if not isinstance(function, str) else ((fn, *args), kwargs), options.copy)
+                payload = dumps_call(args if type(function) is not str else (fn, *args), kwargs, options.copy)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -78,7 +78,7 @@ class Maker:
         task._payload, task._buffers = payload
         task._options = options
         task._state = QUEUED
-        task._attempts = ()  # type: ignore[assignment]  # see Task
+        task._attempt = task._place = None
         task._failures = task._losses = 0
         task._asked, task._message = False, None
         task._queued = now

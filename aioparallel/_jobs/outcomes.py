@@ -19,7 +19,7 @@ BIG_PICKLE = 1 << 20
 """Bytes. Larger pickles are opened in a worker thread, so that the loop goes on meanwhile."""
 
 
-def opened(task: Task[Any], attempt: Attempt, flags: int, payload: Buffer, buffers: Buffers) -> tuple[Any, Exception | None]:
+def opened(task: Task[Any], attempt: Attempt | None, flags: int, payload: Buffer, buffers: Buffers) -> tuple[Any, Exception | None]:
     """Return (value, None) or (None, exception) for what a slot answered."""
     if flags & STATUS == OK:
         try:
@@ -30,6 +30,7 @@ def opened(task: Task[Any], attempt: Attempt, flags: int, payload: Buffer, buffe
             failed = SerializationError(f"the result of {task.name!r} could not be rebuilt: {type(error).__name__}: {error}")
             failed.__cause__ = error if isinstance(error, Exception) else None
             return None, failed
+    assert attempt is not None
     return None, exception_of(task, attempt, flags & STATUS, payload)
 
 

@@ -232,10 +232,10 @@ class Stream:
     # --- back
 
     def _learn(self, task: Task[Any], items: int) -> None:
-        attempt = task._attempts[-1]
-        if attempt.began is None or attempt.ended is None:
+        seconds = task._ran_for()
+        if seconds is None:
             return
-        each = max((attempt.ended - attempt.began) / items, 1e-8)
+        each = max(seconds / items, 1e-8)
         self._seconds = each if self._seconds is None else self._seconds + (each - self._seconds) * 0.25
         plan = self._plan
         if plan.chunk is None and not plan.single:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
-from ..status import QUEUED, RUNNING, AttemptRecord
+from ..status import QUEUED, RUNNING, SUCCEEDED, AttemptRecord
 
 if TYPE_CHECKING:
+    from .._wire.codec import Buffer, Buffers
     from .._wire.functions import Function
     from ..options import Options
 
@@ -47,7 +48,15 @@ class Place(Protocol):
 class Attempt:
     """One execution of a task on one slot. Made for every launch, so it holds little; what is rare is in the class."""
 
-    __slots__ = ("__dict__", "began", "cpu", "ended", "estimate", "ident", "number", "outcome", "slot", "task")
+    __slots__ = (
+        "__dict__", "before", "began", "buffers", "cpu", "ended", "estimate", "flags", "ident", "number", "outcome", "payload", "slot",
+        "task",
+    )  # fmt: skip
+
+    flags: int
+    payload: Buffer
+    buffers: Buffers
+    """What its slot answered (see `_hosts/base.Outcome`), from then until the task is settled."""
 
     peak: int | None = None
     stopped: str | None = None
@@ -55,9 +64,12 @@ class Attempt:
     item = 0
     """Which item of a chunk ran when the slot died."""
 
-    def __init__(self, task: Task[Any], number: int, slot: Place, estimate: float) -> None:
+    def __init__(self, task: Task[Any], before: Attempt | None, slot: Place, estimate: float) -> None:
         self.task = task
-        self.number = number
+        number = 1 if before is None else before.number + 1
+        self.before = before
+        """The attempt before it."""
+        self.number: int = number
         self.ident = task._id << 16 | number
         self.slot = slot
         self.estimate = estimate
@@ -66,10 +78,6 @@ class Attempt:
         self.began: float | None = None
         self.ended: float | None = None
         self.cpu: float | None = None
-
-    def forget_task(self) -> None:
-        """Break the circle of task and attempt, so that a result's memory goes with the last reference to the task."""
-        self.task = None  # type: ignore[assignment]
 
     def record(self, queued: float, epoch: float) -> AttemptRecord:
         """Return what users see of it."""
@@ -96,8 +104,8 @@ class Task(asyncio.Future[T]):
     """
 
     __slots__ = (
-        "_asked", "_attempts", "_buffers", "_deadline", "_engine", "_extras", "_failures", "_function", "_id", "_losses", "_message",
-        "_options", "_payload", "_queued", "_sink", "_state",
+        "_asked", "_attempt", "_began", "_buffers", "_deadline", "_ended", "_engine", "_extras", "_failures", "_function", "_id", "_losses",
+        "_message", "_options", "_payload", "_place", "_queued", "_sink", "_state",
     )  # fmt: skip
 
     _id: int
@@ -107,8 +115,13 @@ class Task(asyncio.Future[T]):
     _buffers: tuple[Any, ...]
     _options: Options
     _state: str
-    _attempts: list[Attempt]
-    """Until the first launch an empty tuple, which costs nothing."""
+    _attempt: Attempt | None
+    """The latest; each knows the one before it."""
+    _place: Place | None
+    _began: float
+    _ended: float
+    """What is left of an attempt that was the first, and succeeded, and left nothing else to tell: the garbage collector then has one
+    object less to look at, for each task that somebody keeps."""
     _failures: int
     _losses: int
     _asked: bool
@@ -150,7 +163,31 @@ class Task(asyncio.Future[T]):
     def attempts(self) -> tuple[AttemptRecord, ...]:
         """Every execution so far, oldest first."""
         epoch = self._engine.epoch
-        return tuple([attempt.record(self._queued, epoch) for attempt in self._attempts])
+        return tuple(attempt.record(self._queued, epoch) for attempt in self._history())
+
+    def _fold(self, attempt: Attempt, began: float, ended: float) -> None:
+        """Keep of an attempt only where and when it ran."""
+        self._place, self._began, self._ended = attempt.slot, began, ended
+        self._attempt = None
+
+    def _ran_for(self) -> float | None:
+        """Return the seconds that the latest attempt took; None: it did not end by itself."""
+        if self._place is not None:
+            return self._ended - self._began
+        last = self._attempt
+        return None if last is None or last.began is None or last.ended is None else last.ended - last.began
+
+    def _history(self) -> list[Attempt]:
+        """Return all attempts, oldest first."""
+        history = []
+        attempt = self._attempt
+        if self._place is not None:
+            attempt = Attempt(self, None, self._place, 0.0)
+            attempt.began, attempt.ended, attempt.outcome = self._began, self._ended, SUCCEEDED
+        while attempt is not None:
+            history.append(attempt)
+            attempt = attempt.before
+        return history[::-1]
 
     def cancel(self, msg: Any = None) -> bool:
         """Ask for the task's end; return False if it is done already.
@@ -174,9 +211,8 @@ class Task(asyncio.Future[T]):
         raise TypeError(f"{self!r} cannot travel to a slot: await it and pass on its result")
 
     def __repr__(self) -> str:
-        where = ""
-        if self._attempts and self._state != QUEUED:
-            last = self._attempts[-1]
-            where = f" on {last.slot.host}/{last.slot.index}"
-        tries = f", attempt {len(self._attempts)}" if len(self._attempts) > 1 else ""
+        last = self._attempt
+        place = self._place if last is None else last.slot
+        where = f" on {place.host}/{place.index}" if place is not None and self._state != QUEUED else ""
+        tries = f", attempt {last.number}" if last is not None and last.number > 1 else ""
         return f"<Task {self.label} {self.name!r} {self._state}{where}{tries}>"

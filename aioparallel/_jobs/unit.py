@@ -112,8 +112,8 @@ class ChunkSink:
         if task.cancelled():
             return  # the map was stopped; nobody waits
         error = task.exception()
-        if isinstance(error, WorkerDied) and task._attempts:
-            item = self._where[min(task._attempts[-1].item, len(self._where) - 1)]
+        if isinstance(error, WorkerDied) and task._attempt is not None:
+            item = self._where[min(task._attempt.item, len(self._where) - 1)]
             unit.put(item if item in left else left[0], Failure(error))
             left = [index for index in left if unit.values[index] is _MISSING]
         elif isinstance(error, HostLost):

@@ -84,12 +84,7 @@ def _eagerness(slot: Slot) -> tuple[bool, float]:
 
 
 def _attempt(task: Task[Any], slot: Slot, estimate: float) -> Attempt:
-    attempts = task._attempts
-    attempt = Attempt(task, len(attempts) + 1, slot, estimate)
-    if attempts:
-        attempts.append(attempt)
-    else:
-        task._attempts = [attempt]
+    task._attempt = attempt = Attempt(task, task._attempt, slot, estimate)
     task._state = LAUNCHED[task._state]
     slot.outstanding.append(attempt)
     slot.load += estimate

@@ -17,6 +17,7 @@ from .stimuli import Action, Emit, Fail, Settle, SettleCancelled
 if TYPE_CHECKING:
     from .state import State
 
+_AFTER_SUCCESS = SUCCESS[RUNNING]
 MAX_LOSSES = 10
 """How often a task is run again after a loss that was not its doing."""
 
@@ -24,10 +25,11 @@ MAX_LOSSES = 10
 class Endings:
     """The rules, and the counts of what ended how."""
 
-    __slots__ = ("_state", "cancelled_count", "failed_count", "retried", "run_seconds", "succeeded")
+    __slots__ = ("_learn", "_state", "cancelled_count", "failed_count", "retried", "run_seconds", "succeeded")
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._learn = state.ledger.learn
         self.succeeded = 0
         self.failed_count = 0
         self.cancelled_count = 0
@@ -39,38 +41,47 @@ class Endings:
         """How many tasks ended."""
         return self.succeeded + self.failed_count + self.cancelled_count
 
-    def ended(self, attempt: Attempt, outcome: Outcome, now: float, settled: list[Any], actions: list[Action]) -> None:
+    def ended(self, attempt: Attempt, outcome: Outcome, now: float, settled: list[Task[Any]], actions: list[Action]) -> None:
         """An attempt gave its answer; `settled` takes the tasks that it settles."""
         task = attempt.task
-        _, flags, began, seconds, cpu, peak, _, _ = outcome
-        attempt.began = began
-        attempt.ended = began + seconds
+        _, flags, began, seconds, cpu, peak, payload, buffers = outcome
+        self.run_seconds += seconds
+        if flags == OK and task._state == RUNNING:
+            self._learn(task, seconds)
+            task._state = _AFTER_SUCCESS
+            self.succeeded += 1
+            if cpu == cpu or peak or buffers or task._buffers or attempt.before is not None or task._sink is not None:
+                self._note(attempt, outcome)
+                attempt.outcome = SUCCEEDED
+            else:
+                task._fold(attempt, began, began + seconds)
+                task._payload = payload  # type: ignore[assignment] # an answer without buffers is bytes
+            settled.append(task)
+            if self._state.watched:
+                self._tell(task, attempt, SUCCEEDED, now, actions)
+            return
+        self._note(attempt, outcome)
+        if task._state in SETTLED or task._state == STOPPING:
+            attempt.outcome = CANCELLED
+            attempt.payload, attempt.buffers = b"", ()
+            if task._state == STOPPING:
+                attempt.stopped = "asked" if flags & ASKED else None
+                self.cancelled(task, None, now, actions)
+        elif flags & ASKED:
+            attempt.payload, attempt.buffers = b"", ()
+            attempt.stopped = "asked"
+            self._failed_attempt(attempt, TIMED_OUT, _timeout(task, began), now, actions)
+        else:
+            how = OUT_OF_MEMORY if flags & STATUS == CEILING else FAILED
+            self._failed_attempt(attempt, how, None, now, actions)
+
+    def _note(self, attempt: Attempt, outcome: Outcome) -> None:
+        _, attempt.flags, began, seconds, cpu, peak, attempt.payload, attempt.buffers = outcome
+        attempt.began, attempt.ended = began, began + seconds
         if cpu == cpu:
             attempt.cpu = cpu
         if peak:
             attempt.peak = peak
-        self.run_seconds += seconds
-        if flags == OK and task._state == RUNNING:
-            self._state.ledger.learn(task, seconds)
-            attempt.outcome = SUCCEEDED
-            task._state = SUCCESS[RUNNING]
-            self.succeeded += 1
-            settled.append((task, attempt, outcome))
-            if self._state.watched:
-                self._tell(task, attempt, SUCCEEDED, now, actions)
-        elif task._state in SETTLED:
-            attempt.outcome = CANCELLED
-        elif task._state == STOPPING:
-            attempt.outcome = CANCELLED
-            if flags & ASKED:
-                attempt.stopped = "asked"
-            self.cancelled(task, None, now, actions)
-        elif flags & ASKED:
-            attempt.stopped = "asked"
-            self._failed_attempt(attempt, TIMED_OUT, _timeout(task, began), None, now, actions)
-        else:
-            how = OUT_OF_MEMORY if flags & STATUS == CEILING else FAILED
-            self._failed_attempt(attempt, how, None, outcome, now, actions)
 
     def slot_died(self, slot: Slot, death: Death, now: float, actions: list[Action]) -> None:
         """A slot died: blame the attempt that ran, and put the others back."""
@@ -116,12 +127,12 @@ class Endings:
         elif death.why in (BY_TIMEOUT, BY_DEADLINE):
             limit = "timeout" if death.why == BY_TIMEOUT else "deadline"
             error: TaskError = TaskTimeout(limit, getattr(task._options, limit))
-            self._failed_attempt(attempt, TIMED_OUT, error, None, now, actions)
+            self._failed_attempt(attempt, TIMED_OUT, error, now, actions)
         elif death.why == BY_MEMORY:
             error = MemoryLimitExceeded(task._options.memory or 0, death.peak)
-            self._failed_attempt(attempt, OUT_OF_MEMORY, error, None, now, actions)
+            self._failed_attempt(attempt, OUT_OF_MEMORY, error, now, actions)
         else:
-            self._failed_attempt(attempt, DIED, WorkerDied(death.exit_code, death.signal, _detail(death)), None, now, actions)
+            self._failed_attempt(attempt, DIED, WorkerDied(death.exit_code, death.signal, _detail(death)), now, actions)
 
     def lost(self, attempt: Attempt, reason: str, now: float, actions: list[Action]) -> None:
         """The attempt's host was lost under it."""
@@ -150,16 +161,15 @@ class Endings:
             return
         self._state.requeue([attempt], "lost", now, actions)
 
-    def _failed_attempt(
-        self, attempt: Attempt, how: str, error: TaskError | None, outcome: Outcome | None, now: float, actions: list[Action]
-    ) -> None:
-        """An attempt failed by the task's own doing: try again if that was asked for, else settle with `error` or `outcome`."""
+    def _failed_attempt(self, attempt: Attempt, how: str, error: TaskError | None, now: float, actions: list[Action]) -> None:
+        """An attempt failed by the task's own doing: try again if that was asked for, else settle with `error`, or what it answered."""
         task = attempt.task
         attempt.outcome = how
         again = task._failures < task._options.retries and self._state.closing is None
         if again and not (isinstance(error, TaskTimeout) and error.limit == "deadline"):
             task._failures += 1
             self.retried += 1
+            attempt.payload, attempt.buffers = b"", ()
             self._tell_attempt(task, attempt, now, actions)
             self._state.requeue([attempt], "retried", now, actions)
             return
@@ -167,9 +177,8 @@ class Endings:
         if error is not None:
             self._fail(task, error, attempt, now, actions)
             return
-        assert outcome is not None
         self.failed_count += 1
-        actions.append(Settle([(task, attempt, outcome)]))
+        actions.append(Settle([task]))
         self._tell(task, attempt, FAILED, now, actions)
 
     def failed(self, task: Task[Any], error: Exception, attempt: Attempt | None, now: float, actions: list[Action]) -> None:

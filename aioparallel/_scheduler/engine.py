@@ -1,9 +1,13 @@
 """The coroutine around the state machine: it performs what `State` asks for and feeds back what happens.
 
 Guarantees
-    Every settle goes through `_finish`, which cannot raise. The way from `cancel()` to the kill, its confirmation and the settle runs
-    in callbacks alone, so it works while `asyncio.run` cancels every asyncio task. If the engine's own asyncio task ends before the
-    pool was closed, everything is killed and every task settled.
+    The way from `cancel()` to the kill, its confirmation and the settle runs in callbacks alone, so it works while `asyncio.run` cancels
+    every asyncio task. If the engine's own asyncio task ends before the pool was closed, everything is killed and every task settled.
+    An action that raises (KeyboardInterrupt, in a hook of the user's) does not lose those behind it.
+
+How it works
+    What was submitted is taken in at the loop's next turn, together; at once where a slot is idle; and after `BURST` tasks, when the
+    answers that came meanwhile are taken in too, so that slots work while a program submits thousands in one go.
 """
 
 from __future__ import annotations
@@ -13,19 +17,19 @@ import logging
 import time
 from asyncio import Future
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .._hosts.base import Death, Host, Outcome
-from .._jobs.outcomes import BIG_PICKLE, opened
-from .._jobs.task import Attempt, Task
-from .._wire.arena import clear as clear_arena, give
+from .._jobs.task import Task
+from .._wire.arena import clear as clear_arena
 from .._wire.codec import Buffer
-from .._wire.messages import OK, STATUS
-from ..errors import HostError, PoolClosed
+from .._wire.messages import STATUS
+from ..errors import HostError
 from ..events import Event, TaskProgressed
 from ..status import PoolStatus, SlotStatus
 from .ledger import Slot
+from .settling import Settler
 from .state import State
 from .stimuli import (
     Answered,
@@ -60,9 +64,9 @@ CLOSE_SECONDS = 5.0
 RESTARTS = 5
 """So many agents in a row may be lost without an answer from any of their slots before the host gives up."""
 
-_future_cancel = Future.cancel
-_future_set_result = Future.set_result
-_future_set_exception = Future.set_exception
+BURST = 256
+"""So many tasks are submitted in one turn of the loop before the slots are looked after."""
+
 _clock = time.monotonic
 
 
@@ -88,12 +92,13 @@ class Engine:
         self._lost_hosts: asyncio.Queue[str] = asyncio.Queue()
         self._restarts = 0
         self._up: set[str] = set()
-        self._helpers: set[asyncio.Task[None]] = set()
+        self._settler = Settler(self.loop, self.state.endings, self._wake_waiters)
+        self._left: deque[Any] = deque()
         self._perform: dict[type, Callable[[Any], None]] = {
             Launch: self._launch,
-            Settle: self._settle,
-            SettleCancelled: self._settle_cancelled,
-            Fail: self._fail,
+            Settle: self._settler.settle,
+            SettleCancelled: self._settler.cancelled,
+            Fail: self._settler.fail,
             Recall: self._recall,
             Kill: lambda action: self.hosts[action.host].kill(action.slot, action.ident, action.grace),
             Spawn: lambda action: self.hosts[action.host].spawn(action.slot, action.incarnation),
@@ -109,11 +114,27 @@ class Engine:
     # --- in
 
     def submit(self, task: Task[Any]) -> None:
-        """Take a new task; it is launched at the end of this turn of the loop."""
+        """Take a new task. Nothing is settled in here."""
         submitted = self._submitted
-        if not submitted:
-            self.loop.call_soon(self._turn)
         submitted.append(task)
+        if len(submitted) == 1:
+            if not self._feeding and self.state.has_idle_slot():
+                self._look_after_slots()
+            else:
+                self.loop.call_soon(self._turn)
+        elif len(submitted) >= BURST and not self._feeding:
+            self._look_after_slots(answers=True)
+
+    def _look_after_slots(self, answers: bool = False) -> None:
+        settler = self._settler
+        settler.holding = True
+        try:
+            self._turn()
+            if answers:
+                for host in self.hosts.values():
+                    host.glance()
+        finally:
+            settler.holding = False
 
     def _turn(self) -> None:
         if self._submitted:
@@ -139,16 +160,29 @@ class Engine:
         self._feeding = True
         perform = self._perform
         handle = self.state.handle
+        actions: Iterator[Any] = iter(())
         try:
             while inbox:
-                for action in handle(inbox.popleft(), _clock()):
+                actions = iter(handle(inbox.popleft(), _clock()))
+                for action in actions:
                     perform[type(action)](action)
+        except BaseException:
+            self._left.extend(actions)
+            self.loop.call_soon(self._go_on)
+            raise
         finally:
             self._feeding = False
         if self.state.next_due < self._timer_at:
             self._arm()
         if self._waiters:
             self._wake_waiters()
+
+    def _go_on(self) -> None:
+        """Perform what stood behind an action that raised."""
+        while self._left:
+            action = self._left.popleft()
+            self._perform[type(action)](action)
+        self.feed(Clock())
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -180,7 +214,7 @@ class Engine:
     @property
     def idle(self) -> bool:
         """Whether nothing is unfinished."""
-        return not self._submitted and not self._helpers and not self.state.unfinished()
+        return not self._submitted and not self._settler.busy and not self.state.unfinished()
 
     @property
     def failed(self) -> tuple[str, str] | None:
@@ -240,78 +274,6 @@ class Engine:
             host.kill_agent()
             host.abandon()
             self.host_down(name, "it did not answer", {})
-
-    def _settle(self, action: Settle) -> None:
-        for task, attempt, outcome in action.answers:
-            if task._buffers:
-                give(task._buffers)
-            task._payload, task._buffers = b"", ()
-            for ended in task._attempts:
-                ended.forget_task()
-            _, flags, _, _, _, _, payload, buffers = outcome
-            if flags & STATUS == OK and task._sink is not None:
-                task._sink.part(attempt, OK, payload)
-                self._finish(task, None, None)
-            elif len(payload) > BIG_PICKLE:
-                self._settle_in_thread(task, attempt, outcome)
-            else:
-                try:
-                    value, error = opened(task, attempt, flags, payload, buffers)
-                except KeyboardInterrupt:
-                    self._finish(task, None, PoolClosed("interrupted (KeyboardInterrupt) while its result was rebuilt"))
-                    raise
-                self._finish(task, value, error)
-
-    def _settle_in_thread(self, task: Task[Any], attempt: Attempt, outcome: Outcome) -> None:
-        async def rebuild() -> None:
-            from anyio import to_thread
-
-            arguments = task, attempt, outcome.status, outcome.payload, outcome.buffers
-            value, error = await to_thread.run_sync(opened, *arguments, abandon_on_cancel=True)
-            self._finish(task, value, error)
-
-        def rebuilt(helper: asyncio.Task[None]) -> None:
-            self._helpers.discard(helper)
-            if not task.done():
-                reason = "the pool's loop ended" if helper.cancelled() else f"its result could not be rebuilt: {helper.exception()!r}"
-                self._finish(task, None, PoolClosed(reason))
-            self._wake_waiters()  # who waits for the end of everything waits for this too
-
-        helper = self.loop.create_task(rebuild(), name=f"aioparallel rebuilds the result of task {task.id}")
-        self._helpers.add(helper)
-        helper.add_done_callback(rebuilt)
-
-    def _settle_cancelled(self, action: SettleCancelled) -> None:
-        task = action.task
-        task._payload, task._buffers = b"", ()
-        self._call(task, _future_cancel, task._message)
-
-    def _fail(self, action: Fail) -> None:
-        task, error, attempt = action
-        task._payload, task._buffers = b"", ()
-        if attempt is not None:
-            slot = attempt.slot
-            error.add_note(f"in task {task.label} {task.name!r}, attempt {attempt.number}, on {slot.host}/{slot.index} (pid {slot.pid})")
-        self._finish(task, None, error)
-
-    def _finish(self, task: Task[Any], value: Any, error: Exception | None) -> None:
-        """Set a task's future. A task that was asked to be cancelled meanwhile ends cancelled, and in no other way."""
-        if task._asked:
-            self.state.endings.amend(task, "withdrawn")
-            self._call(task, _future_cancel, task._message)
-        elif error is None:
-            self._call(task, _future_set_result, value)
-        else:
-            self.state.endings.amend(task, "unreadable")
-            self._call(task, _future_set_exception, error)
-            if isinstance(error, PoolClosed):
-                task._log_traceback = False  # nobody forgot it: the pool was closed over it
-
-    def _call(self, task: Task[Any], method: Callable[[Any, Any], Any], value: Any) -> None:
-        try:
-            method(task, value)
-        except Exception as error:  # noqa: BLE001 - the loop is closed, or the future was settled behind our back
-            log.debug("task %d could not be settled: %s", task.id, error)
 
     # --- reports of the hosts (see `_hosts/base.Reports`)
 
@@ -383,6 +345,7 @@ class Engine:
         self._turn()
         if self.state.closing is None:
             self.feed(Closing(reason))
+        self._settler.flush()
 
     async def finish(self) -> None:
         """Wait for `ended`, whatever is cancelled meanwhile: it comes within seconds."""

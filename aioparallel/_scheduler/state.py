@@ -16,7 +16,6 @@ from heapq import heappop, heappush
 from typing import Any
 from weakref import ref
 
-from .._hosts.base import Outcome
 from .._jobs.task import Attempt, Place, Task
 from .._wire.messages import ASKED
 from ..errors import HostError, PoolClosed, TaskTimeout
@@ -138,6 +137,10 @@ class State:
         """Return how many tasks are not settled."""
         return self.submitted - self.endings.settled
 
+    def has_idle_slot(self) -> bool:
+        """Return whether a slot waits for work."""
+        return any(slot.state == IDLE and not slot.killing for slot in self.slots.values())
+
     # --- tasks
 
     def _submitted(self, stimulus: Submitted, now: float, actions: list[Action]) -> None:
@@ -169,7 +172,8 @@ class State:
             self.queue_of(task).leave()
             return
         task._state = task_after(task._state, "stopping")
-        attempt = task._attempts[-1]
+        attempt = task._attempt
+        assert attempt is not None
         self.at(now + task._options.grace + CONFIRM_SECONDS, "unconfirmed", attempt)
         self.recall(attempt.slot, actions)
 
@@ -180,7 +184,7 @@ class State:
             if task._state in SETTLED:
                 continue
             if happened == "recalled":
-                task._attempts.pop()  # it never was one
+                task._attempt = attempt.before  # it never was one
             if task._state == STOPPING:
                 self.endings.cancelled(task, None, now, actions)
                 continue
@@ -221,7 +225,7 @@ class State:
             return
         outstanding, done = slot.outstanding, slot.done
         ended = self.endings.ended
-        settled: list[tuple[Task[Any], Attempt, Outcome]] = []
+        settled: list[Task[Any]] = []
         actions.append(Settle(settled))
         for outcome in stimulus.outcomes:
             if not outstanding or outstanding[0].ident != outcome[0]:
@@ -339,7 +343,7 @@ class State:
         host.down = False
         for task in host.limbo:
             if task._state not in SETTLED:
-                self.endings.cancelled(task, task._attempts[-1], now, actions)
+                self.endings.cancelled(task, task._attempt, now, actions)
         host.limbo.clear()
         if self.watched:
             actions.append(Emit(HostUpEvent(at=now + self.epoch, host=host.name)))
@@ -396,7 +400,7 @@ class State:
         for host in self.hosts.values():
             for task in host.limbo:
                 if task._state not in SETTLED:
-                    self.endings.cancelled(task, task._attempts[-1], now, actions)
+                    self.endings.cancelled(task, task._attempt, now, actions)
             host.limbo.clear()
 
     # --- time
@@ -427,7 +431,8 @@ class State:
             self.queue_of(task).leave()
         elif task._state == RUNNING:
             # If it has begun, its agent keeps the deadline. If it waits in its slot, this takes it back.
-            self.recall(task._attempts[-1].slot, actions)
+            assert task._attempt is not None
+            self.recall(task._attempt.slot, actions)
 
     def _unconfirmed(self, attempt: Attempt, now: float, actions: list[Action]) -> None:
         task = attempt.task

@@ -141,9 +141,12 @@ class Retire(NamedTuple):
 
 
 class Settle(NamedTuple):
-    """Settle tasks with what their slot answered (to be opened), in this order."""
+    """Settle tasks with what their slot answered, in this order.
 
-    answers: list[tuple[Task[Any], Attempt, Outcome]]
+    The answer (to be opened) is in the task's latest attempt; where that was folded (`Task._fold`), in the place of the task's payload.
+    """
+
+    tasks: list[Task[Any]]
 
 
 class Fail(NamedTuple):

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 # The C functions themselves: the module `pickle` costs 5 ms (it imports `re`) at each slot's start and adds nothing to them.
 from _pickle import PickleBuffer, Unpickler, dumps as _dumps, loads as _loads
+from marshal import dumps as _marshal, loads as _unmarshal
 from sys import modules
 
 TYPE_CHECKING = False
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
+"""Plain immutable values, which marshal writes and reads in a fifth of a pickle's time. (Of what is not an atom it makes nonsense: a
+memoryview becomes bytes.) Both ends run the same Python, so its format is the same; it keeps a string that occurs twice as one."""
 Buffer = bytes | bytearray | memoryview
 Buffers = tuple[Buffer, ...]
 
@@ -44,6 +48,8 @@ _REFERENCE = b"\x93"
 """STACK_GLOBAL: without it a pickle names no class and no function. One byte is searched for much faster than a name."""
 _SMALLEST_CLASS = 256
 """Bytes; less than any class by value takes."""
+_PICKLED = 0x80
+"""The first byte of every pickle (PROTO). What marshal makes begins with a letter, perhaps plus 0x80."""
 _MAIN = b"\x8c\x08__main__"
 """SHORT_BINUNICODE, the length, the name: how C pickle writes it. (The bare name stands in the text of many a script.)"""
 _SET_CLASS = b"_class_setstate"
@@ -55,43 +61,68 @@ _BARE = frozenset(b"]}()\x94\x85\x86\x87.aestuN\x88\x89")
 """Operations without argument. Less than 4 bytes of them may stand between two payloads without a frame."""
 
 
+def dumps_plain(value: Any) -> bytes:
+    """Return what `loads_plain` makes the value from again; it consists of atoms, lists and tuples, and nothing else."""
+    try:
+        return _marshal(value, 4)
+    except ValueError:
+        return _dumps(value, 5)  # a string of 2 GiB or more
+
+
+def loads_plain(data: Buffer) -> Any:
+    """Return the value that `dumps_plain` made `data` of."""
+    return _loads(data) if data[0] == _PICKLED else _unmarshal(data)
+
+
+def dumps_call(args: tuple[Any, ...], kwargs: dict[str, Any], copy: bool = True) -> tuple[bytes, Buffers]:
+    """Return what `loads_call` makes the arguments of a call from; see `dumps`."""
+    if not kwargs and ATOMS.issuperset(map(type, args)):
+        return dumps_plain((args, kwargs)), ()
+    return dumps((args, kwargs), copy)
+
+
+def loads_call(data: Buffer, buffers: Sequence[Buffer] = ()) -> tuple[Sequence[Any], dict[str, Any]]:
+    """Return (args, kwargs); see `loads`."""
+    if data[0] == _PICKLED:
+        return _loads(data, buffers=buffers)  # type: ignore[no-any-return]
+    return _unmarshal(data)  # type: ignore[no-any-return]
+
+
+def dumps_result(value: object) -> tuple[bytes, Buffers]:
+    """Return what `loads` makes the value from again, with large buffers referenced: for what is sent before anything else can run."""
+    return (dumps_plain(value), ()) if type(value) in ATOMS else dumps(value, copy=False)
+
+
 def dumps(value: object, copy: bool = True) -> tuple[bytes, Buffers]:
     """Return the pickle of `value` and the large buffers that belong to it, in order.
 
     With `copy=False` writable buffers are referenced, not copied: the caller promises not to touch them until they have been sent.
     Raises whatever a hook of `value` raises, and what cloudpickle raises for what cannot be pickled.
     """
-    taken: list[memoryview] = []
-
-    def place(buffer: PickleBuffer) -> bool:
-        try:
-            view = buffer.raw()
-        except BufferError:
-            return True  # not contiguous: nobody can take it as it is
-        if view.nbytes < OUT_OF_BAND or len(taken) == MANY:
-            return True
-        taken.append(view)
-        return False
-
+    met: list[PickleBuffer] = []
     try:
-        data = _dumps(value, 5, buffer_callback=place)
+        data = _dumps(value, 5, buffer_callback=met.append)
     except Exception:  # noqa: BLE001 - whatever a hook raised, cloudpickle may know a way; if not, it raises that again
         data = b""
-    if not data or ((len(data) >= OUT_OF_BAND or data.find(_REFERENCE) >= 0) and _needs_value(data)):
-        del taken[:]
-        data = _dumps_by_value(value, place)
-    if not taken:
+    by_value = not data or ((len(data) >= OUT_OF_BAND or data.find(_REFERENCE) >= 0) and _needs_value(data))
+    if not met and not by_value:
         return data, ()
+    taken = None if by_value else _all_large(met)
+    if taken is None:
+        data, taken = _dumps_apart(value, by_value)
     return data, tuple([_snapshot(view) for view in taken]) if copy else tuple(taken)
 
 
 def loads(data: Buffer, buffers: Sequence[Buffer] = (), keep_classes: bool = False) -> Any:
-    """Return the value whose pickle is `data`; it takes possession of `buffers` (bytearrays, for arrays that can be written to).
+    """Return the value that `dumps` or `dumps_result` made `data` of.
 
+    It takes possession of `buffers` (bytearrays, for arrays that can be written to).
     `keep_classes=True` is for the process that the classes came from: a class defined in its `__main__` comes back by value inside
     each result, and would otherwise have its attributes and methods replaced by the other process's copies of them.
     Raises whatever a hook raises.
     """
+    if data[0] != _PICKLED:
+        return _unmarshal(data)
     if keep_classes and len(data) >= _SMALLEST_CLASS and _mentions(data, _SET_CLASS):
         return _loads_keeping_classes(data, buffers)
     return _loads(data, buffers=buffers) if buffers else _loads(data)
@@ -152,6 +183,34 @@ def _mentions(data: Buffer, name: bytes) -> bool:
         else:
             return bytes(data[position:]).find(name) >= 0
     return False
+
+
+def _all_large(met: list[PickleBuffer]) -> list[memoryview] | None:
+    """Return the buffers of a pickle if all of them may travel apart: then it is done."""
+    try:
+        views = [buffer.raw() for buffer in met]
+    except BufferError:
+        return None  # not contiguous: nobody can take it as it is
+    return views if len(views) <= MANY and all(view.nbytes >= OUT_OF_BAND for view in views) else None
+
+
+def _dumps_apart(value: object, by_value: bool) -> tuple[bytes, list[memoryview]]:
+    """Return a pickle, and the buffers in it that are large enough to travel apart."""
+    taken: list[memoryview] = []
+
+    def place(buffer: PickleBuffer) -> bool:
+        try:
+            view = buffer.raw()
+        except BufferError:
+            return True
+        if view.nbytes < OUT_OF_BAND or len(taken) == MANY:
+            return True
+        taken.append(view)
+        return False
+
+    if by_value:
+        return _dumps_by_value(value, place), taken
+    return _dumps(value, 5, buffer_callback=place), taken
 
 
 def _dumps_by_value(value: object, place: object) -> bytes:

@@ -24,8 +24,8 @@ SURROUND = 3
 """The controller's `sys.path` and working directory, where they have changed. body: packed (path entries, folder)."""
 FORGET = 5
 """Functions that will not be named again. body: their packed numbers."""
-RETIRE = 4
-"""Run the functions registered with `atexit` and end."""
+RETIRE = 255
+"""No frame, but a byte in the permit pipe, where generations are smaller: run the functions registered with `atexit` and end."""
 
 # slot -> pool
 READY = 16

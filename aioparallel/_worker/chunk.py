@@ -5,17 +5,16 @@ Guarantees
     that one which kills the slot is known too. Results leave at least every few milliseconds.
 
 How it works
-    Items and results that are plain immutable values travel as one pickled list. Any other is pickled for itself, at the moment it
+    Items and results that are plain immutable values travel as one list. Any other is pickled for itself, at the moment it
     exists: a list pickle would show later changes of shared objects, and could not say which of its parts failed.
 """
 
 from __future__ import annotations
 
-from _pickle import dumps as _dump, loads as _load
 from itertools import chain
 from time import monotonic
 
-from .._wire.codec import Buffers, dumps, loads
+from .._wire.codec import ATOMS, Buffers, dumps, dumps_plain, loads, loads_plain
 from .._wire.messages import EXITED, OK, PART_HEAD, RAISED, UNREADABLE
 from . import context
 from .run import Call, Outcome, failure, success
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 FLUSH_SECONDS = 0.01
 """How long a finished item's result waits for company."""
 MANY = 4096
@@ -39,7 +37,7 @@ def pack_items(items: list[Any], star: bool, copy: bool = True) -> tuple[bytes, 
     star: each item is a tuple of arguments.
     """
     if ATOMS.issuperset(map(type, chain.from_iterable(items) if star else items)):
-        return _dump((items, None, star), 5), (), None
+        return dumps_plain((items, None, star)), (), None
     pickles: list[tuple[bytes, int]] = []
     buffers: list[Any] = []
     for index, item in enumerate(items):
@@ -51,12 +49,12 @@ def pack_items(items: list[Any], star: bool, copy: bool = True) -> tuple[bytes, 
             return b"", (), index
         pickles.append((data, len(own)))
         buffers += own
-    return _dump((None, pickles, star), 5), tuple(buffers), None
+    return dumps_plain((None, pickles, star)), tuple(buffers), None
 
 
 def pickled_results(payload: bytes) -> tuple[list[object] | None, list[bytes]]:
     """Return a part's results as (values, []) where they are plain, else as (None, their pickles)."""
-    atoms, pickles = _load(payload)
+    atoms, pickles = loads_plain(payload)
     return atoms, pickles or []
 
 
@@ -94,7 +92,7 @@ class _Parts:
     def payload(self) -> tuple[int, int, bytes]:
         """Return (first item, number of items, payload) of what has not left, and forget it."""
         first, count = self._first, self.count()
-        data = _dump((self._atoms, None) if self._pickles is None else (None, self._pickles), 5)
+        data = dumps_plain((self._atoms, None) if self._pickles is None else (None, self._pickles))
         self._first += count
         self._atoms = []
         if self._pickles is not None:
@@ -125,7 +123,7 @@ def perform_chunk(
     show_item(0)
     try:
         function = store.function(call.function)
-        atoms, pickles, star = _load(call.payload)
+        atoms, pickles, star = loads_plain(call.payload)
     except BaseException as error:  # noqa: BLE001 - hooks of the user's may raise anything
         return failure(error, UNREADABLE if isinstance(error, Exception) else EXITED, "the function could not be rebuilt")
     parts = _Parts(send_part)
@@ -180,4 +178,4 @@ def _one(function: Callable[..., Any], item: Any, star: bool, parts: _Parts, run
         parts.fail(status, payload)
 
 
-__all__ = ["ATOMS", "pack_items", "perform_chunk", "pickled_results"]
+__all__ = ["pack_items", "perform_chunk", "pickled_results"]

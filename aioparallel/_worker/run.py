@@ -10,7 +10,7 @@ from __future__ import annotations
 from _pickle import loads as _load
 from marshal import dumps as marshal
 
-from .._wire.codec import Buffers, dumps, loads
+from .._wire.codec import Buffers, dumps_result, loads_call
 from .._wire.link import unframed
 from .._wire.messages import (
     CALL,
@@ -79,7 +79,7 @@ def perform(call: Call, store: Store, run_coroutine: Callable[[Any], Any], arm: 
     try:
         try:
             function = store.function(call.function) if call.function else None
-            args, kwargs = loads(call.payload, call.buffers)
+            args, kwargs = loads_call(call.payload, call.buffers)
             if function is None:
                 function, *args = args
         except BaseException as error:  # noqa: BLE001 - hooks of the user's may raise anything
@@ -109,7 +109,7 @@ def perform(call: Call, store: Store, run_coroutine: Callable[[Any], Any], arm: 
 def success(result: object) -> Outcome:
     """Return the outcome of a call that gave `result`, which may prove to be unsendable."""
     try:
-        payload, buffers = dumps(result, copy=False)  # it is sent before anything else can run
+        payload, buffers = dumps_result(result)
     except BaseException as error:  # noqa: BLE001 - hooks of the user's may raise anything
         return failure(error, UNSENDABLE, f"its result, a {type(result).__qualname__}, could not be pickled")
     return OK, payload, buffers

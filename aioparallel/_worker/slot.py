@@ -6,10 +6,10 @@ Guarantees
     ends.
 
 How it works
-    Attempts arrive ahead of time on the slot's socket; one permit byte each arrives on a pipe. Before it begins an attempt, the slot
-    takes a permit. The pool calls attempts back by taking the permits out of the pipe itself: what it gets, the slot can no longer
-    begin. Permits carry a generation that rises with every recall, and so do attempts: a permit of a later generation makes the slot
-    skip the attempts that were called back.
+    Attempts arrive ahead of time on the slot's socket; one permit byte each arrives on a pipe. The slot waits for a permit, takes it,
+    and begins the attempt it belongs to. (Waiting there, it wakes up while the pool still writes the attempt.) The pool calls attempts
+    back by taking the permits out of the pipe itself: what it gets, the slot can no longer begin. Permits carry a generation that rises
+    with every recall, and so do attempts: a permit of a later generation makes the slot skip the attempts that were called back.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 from _signal import SIG_DFL, SIG_IGN, SIGINT, SIGPIPE, SIGTERM, SIGURG, default_int_handler, signal
 from _thread import _count as count_threads
 from collections import deque
+from select import POLLIN, poll
 from time import monotonic, process_time
 
 from .._wire.codec import Buffers
@@ -86,7 +87,8 @@ class Slot:
         self.store = Store()
         self.pid = os.getpid()
         self._inbox: deque[Frame] = deque()
-        self._permit: int | None = None
+        self._wait = poll()  # the pipe is shared with the pool, which must not block on it
+        self._wait.register(self._permits, POLLIN)
         self._running = self._armed = 0
         self._async_task: tuple[AbstractEventLoop, Any] | None = None
         surrounding.send_progress = self._send_progress
@@ -104,32 +106,34 @@ class Slot:
     def serve(self) -> None:
         """Work until the pool lets go of the link; never returns."""
         self.link.send(READY, 0, self.pid, b"")
+        while True:
+            self._attempt(self._called_for(self._next_permit()))  # (held here by no name: the arguments' memory is the task's)
+
+    def _next_permit(self) -> int:
+        """Wait for a permit and take it; return its generation."""
+        while True:
+            try:
+                permit = os.read(self._permits, 1)
+            except BlockingIOError:
+                self._wait.poll()
+                continue
+            if not permit:
+                raise EOFError
+            if permit[0] == RETIRE:
+                retire()
+            return permit[0]
+
+    def _called_for(self, generation: int) -> Frame:
+        """Return the first attempt of a generation; those before it were called back."""
         inbox = self._inbox
         while True:
             while not inbox:
                 inbox.extend(self.link.receive())
-            if inbox[0][0] == RUN:
-                if self._may_begin(inbox[0][1]):
-                    self._attempt(inbox.popleft())  # (held here by no name: the arguments' memory is the task's)
-                else:
-                    inbox.popleft()
-            else:
-                self._control(inbox.popleft())
-
-    def _may_begin(self, generation: int) -> bool:
-        """Take a permit for an attempt of this generation; False: it was called back."""
-        if self._permit is None:
-            try:
-                permit = os.read(self._permits, 1)
-            except BlockingIOError:
-                return False
-            if not permit:
-                raise EOFError
-            self._permit = permit[0]
-        if self._permit != generation:
-            return False
-        self._permit = None
-        return True
+            frame = inbox.popleft()
+            if frame[0] != RUN:
+                self._control(frame)
+            elif frame[1] == generation:
+                return frame
 
     def _control(self, frame: Frame) -> None:
         kind, flags, ident, body, buffers = frame
@@ -143,8 +147,6 @@ class Slot:
         elif kind == SURROUND:
             (sys.path[:],) = unpack(body)
             self._baseline.path = list(sys.path)
-        elif kind == RETIRE:
-            retire()
 
     def _attempt(self, frame: Frame) -> None:
         call = Call(frame[2], frame[3], frame[4])

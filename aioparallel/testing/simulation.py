@@ -69,8 +69,8 @@ class Simulation:
         self.state.watched = watched
         self.recorder = EventRecorder()
         self.settled: list[Task[Any]] = []
-        self.answers: dict[int, Outcome] = {}
-        """By a task's id, the answer that settled it."""
+        self.answers: dict[int, tuple[int, Buffer]] = {}
+        """By a task's id, the attempt and the answer that settled it."""
         self._loop = _StillLoop()
         self._inbox: deque[Any] = deque()
         self._feeding = False
@@ -171,12 +171,17 @@ class Simulation:
         self.feed(Recalled(action.host, action.slot, self.hosts[action.host].recall(action.slot)))
 
     def _settle(self, action: Settle) -> None:
-        for task, _, outcome in action.answers:
-            self.answers[task._id] = outcome
-            if outcome.status & STATUS == OK:
-                self._finish(task, None, outcome.payload)
+        for task in action.tasks:
+            attempt = task._attempt
+            if attempt is None:  # folded
+                self.answers[task._id] = task._id << 16 | 1, task._payload
+                self._finish(task, None, task._payload)
+                continue
+            self.answers[task._id] = attempt.ident, attempt.payload
+            if attempt.flags & STATUS == OK:
+                self._finish(task, None, attempt.payload)
             else:
-                self._finish(task, RemoteError(f"status {outcome.status & STATUS}", bytes(outcome.payload).decode(errors="replace")))
+                self._finish(task, RemoteError(f"status {attempt.flags & STATUS}", bytes(attempt.payload).decode(errors="replace")))
 
     def _finish(self, task: Task[Any], error: Exception | None, *value: Any) -> None:
         assert not task.done(), f"{task!r} was settled twice"
@@ -242,7 +247,7 @@ def make_task(
     task._options = options
     task._extras = b""
     task._state = QUEUED
-    task._attempts = ()  # type: ignore[assignment]  # see Task
+    task._attempt = task._place = None
     task._failures = task._losses = 0
     task._asked = False
     task._message = None

@@ -327,7 +327,7 @@ class Histories(RuleBasedStateMachine):
         for task, count in Counter(attempt.task for attempt in begun).items():
             allowed = 1 if task._options.idempotent is False else 1 + task._options.retries + task._losses
             assert count <= allowed
-            assert len(task._attempts) <= 1 + task._options.retries + task._losses
+            assert len(task._history()) <= 1 + task._options.retries + task._losses
         by_slot: dict[Any, list[Task[Any]]] = {}
         for attempt in begun:
             by_slot.setdefault(id(attempt.slot), []).append(attempt.task)
@@ -338,9 +338,9 @@ class Histories(RuleBasedStateMachine):
     def _answers_come_from_who_was_asked(self) -> None:
         begun = {attempt.ident for host in self.sim.hosts.values() for attempt in host.begun}
         for task in self.sim.settled:
-            outcome = self.sim.answers.get(task.id)
-            if outcome is not None:
-                assert outcome.payload == b"%d" % outcome.ident and outcome.ident in begun and outcome.ident >> 16 == task.id
+            ident, payload = self.sim.answers.get(task.id, (0, b""))
+            if ident:
+                assert payload == b"%d" % ident and ident in begun and ident >> 16 == task.id
 
     def _no_wake_up_is_lost(self) -> None:
         sim = self.sim

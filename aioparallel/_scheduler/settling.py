@@ -1,0 +1,200 @@
+"""The one place where a task's future is set.
+
+Guarantees
+    Every settle goes through `_finish`, which cannot raise. A task that was asked to be cancelled ends cancelled, and in no other way.
+    Nothing is settled inside `Pool.submit`: what an answer that is taken in there settles, waits for the loop's next turn.
+"""
+
+from __future__ import annotations
+
+import logging
+from asyncio import AbstractEventLoop, Future, Task as AsyncTask
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .._jobs.outcomes import BIG_PICKLE, opened
+from .._jobs.task import Attempt, Task
+from .._wire.arena import give
+from .._wire.codec import Buffer, Buffers
+from .._wire.messages import OK, STATUS
+from ..errors import PoolClosed
+from .stimuli import Fail, Settle, SettleCancelled
+
+if TYPE_CHECKING:
+    from .endings import Endings
+
+log = logging.getLogger("aioparallel")
+
+SETTLED_A_TURN = 256
+"""So many tasks whose settling had to wait are settled before the loop may do something else: slots wait for work meanwhile."""
+
+_future_cancel = Future.cancel
+_future_set_result = Future.set_result
+_future_set_exception = Future.set_exception
+
+
+class Settler:
+    """Sets futures, in the order of the answers."""
+
+    def __init__(self, loop: AbstractEventLoop, endings: Endings, caught_up: Callable[[], None]) -> None:
+        self._loop = loop
+        self._endings = endings
+        self._caught_up = caught_up
+        self.holding = False
+        """While this is True nothing is settled."""
+        self._later: deque[Settle | Fail | SettleCancelled] = deque()
+        self._helpers: set[AsyncTask[None]] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something that has ended is not settled yet."""
+        return bool(self._later or self._helpers)
+
+    def settle(self, action: Settle) -> None:
+        """Settle tasks with what their slot answered."""
+        if self.holding or self._later:
+            self._postpone(action)
+        else:
+            self._settle(action)
+
+    def fail(self, action: Fail) -> None:
+        """Settle a task with an error of ours."""
+        if self.holding:
+            self._postpone(action)
+        else:
+            self._fail(action)
+
+    def cancelled(self, action: SettleCancelled) -> None:
+        """Settle a task as cancelled."""
+        if self.holding:
+            self._postpone(action)
+            return
+        task = action.task
+        task._payload, task._buffers = b"", ()
+        _call(task, _future_cancel, task._message)
+
+    def _postpone(self, action: Settle | Fail | SettleCancelled) -> None:
+        if not self._later:
+            self._loop.call_soon(self._catch_up)
+        self._later.append(action)
+
+    def _catch_up(self) -> None:
+        room = SETTLED_A_TURN
+        while self._later and room > 0:
+            room -= self._perform_one()
+        if self._later:
+            self._loop.call_soon(self._catch_up)
+        else:
+            self._caught_up()
+
+    def flush(self) -> None:
+        """Settle now what waits."""
+        self.holding = False
+        while self._later:
+            self._perform_one()
+
+    def _perform_one(self) -> int:
+        action = self._later.popleft()
+        if isinstance(action, Settle):
+            self._settle(action)
+            return len(action.tasks)
+        if isinstance(action, Fail):
+            self._fail(action)
+        else:
+            self.cancelled(action)
+        return 1
+
+    def _settle(self, action: Settle) -> None:
+        payload: Buffer
+        buffers: Buffers
+        tasks = iter(action.tasks)
+        for task in tasks:
+            attempt = task._attempt
+            if attempt is None:
+                flags, payload, buffers = OK, task._payload, ()
+                task._payload = b""
+            else:
+                flags, payload, buffers = self._take_answer(task, attempt)
+                if task._sink is not None and flags & STATUS == OK:
+                    task._sink.part(attempt, OK, payload)
+                    self._finish(task, None, None)
+                    continue
+            if len(payload) > BIG_PICKLE:
+                self._settle_in_thread(task, attempt, flags, payload, buffers)
+                continue
+            try:
+                value, error = opened(task, attempt, flags, payload, buffers)
+            except KeyboardInterrupt:
+                self._finish(task, None, PoolClosed("interrupted (KeyboardInterrupt) while its result was rebuilt"))
+                self._postpone(Settle(list(tasks)))
+                raise
+            if error is None and not task._asked:
+                _call(task, _future_set_result, value)
+            else:
+                self._finish(task, value, error)
+
+    def _take_answer(self, task: Task[Any], attempt: Attempt) -> tuple[int, Buffer, Buffers]:
+        """Take flags, payload and buffers out of an attempt, and break the circle of it and its task.
+
+        So a result's memory goes with the last reference to the task.
+        """
+        answer = attempt.flags, attempt.payload, attempt.buffers
+        attempt.payload, attempt.buffers = b"", ()
+        if task._buffers:
+            give(task._buffers)
+        task._payload, task._buffers = b"", ()
+        ended: Attempt | None = attempt
+        while ended is not None:
+            ended.task = None  # type: ignore[assignment]
+            ended = ended.before
+        return answer
+
+    def _settle_in_thread(self, task: Task[Any], attempt: Attempt | None, flags: int, payload: Buffer, buffers: Buffers) -> None:
+        async def rebuild() -> None:
+            from anyio import to_thread
+
+            value, error = await to_thread.run_sync(opened, task, attempt, flags, payload, buffers, abandon_on_cancel=True)
+            self._finish(task, value, error)
+
+        def rebuilt(helper: AsyncTask[None]) -> None:
+            self._helpers.discard(helper)
+            if not task.done():
+                reason = "the pool's loop ended" if helper.cancelled() else f"its result could not be rebuilt: {helper.exception()!r}"
+                self._finish(task, None, PoolClosed(reason))
+            self._caught_up()
+
+        helper = self._loop.create_task(rebuild(), name=f"aioparallel rebuilds the result of task {task.id}")
+        self._helpers.add(helper)
+        helper.add_done_callback(rebuilt)
+
+    def _fail(self, action: Fail) -> None:
+        task, error, attempt = action
+        task._payload, task._buffers = b"", ()
+        if attempt is not None:
+            slot = attempt.slot
+            error.add_note(f"in task {task.label} {task.name!r}, attempt {attempt.number}, on {slot.host}/{slot.index} (pid {slot.pid})")
+        self._finish(task, None, error)
+
+    def _finish(self, task: Task[Any], value: Any, error: Exception | None) -> None:
+        """Set a task's future. A task that was asked to be cancelled meanwhile ends cancelled, and in no other way."""
+        if task._asked:
+            self._endings.amend(task, "withdrawn")
+            _call(task, _future_cancel, task._message)
+        elif error is None:
+            _call(task, _future_set_result, value)
+        else:
+            self._endings.amend(task, "unreadable")
+            _call(task, _future_set_exception, error)
+            if isinstance(error, PoolClosed):
+                task._log_traceback = False  # nobody forgot it: the pool was closed over it
+
+
+def _call(task: Task[Any], method: Callable[[Any, Any], Any], value: Any) -> None:
+    try:
+        method(task, value)
+    except Exception as error:  # noqa: BLE001 - the loop is closed, or the future was settled behind our back
+        log.debug("task %d could not be settled: %s", task.id, error)
+
+
+__all__ = ["Settler"]
