@@ -18,6 +18,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from .._jobs.task import Attempt
+from .._wire.codec import written
 from .._wire.messages import CALL, CHUNK, EXTRAS, LENGTH, OUT_OF_MEMORY, RAISED, RUN_HEAD
 from .._worker import context
 from .._worker.chunk import perform_chunk
@@ -132,7 +133,7 @@ class SerialHost(Host):
         mode = (CALL if task._sink is None else CHUNK) | (EXTRAS if extras else 0)
         head = RUN_HEAD.pack(number, attempt.number, mode, task._deadline, math.inf, 0.0, 0)
         extras = LENGTH.pack(len(extras)) + extras if extras else b""
-        call = Call(attempt.ident, head + extras + task._payload, ())
+        call = Call(attempt.ident, head + extras + written(task._payload), ())
         call.buffers = tuple(bytearray(buffer) for buffer in task._buffers)
         return call
 

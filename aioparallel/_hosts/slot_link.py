@@ -17,10 +17,12 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from struct import Struct
 from typing import Any
 
 from .._jobs.task import Attempt
+from .._wire.codec import Buffer, written
 from .._wire.frames import HEADER, MAX_BODY, READ_SIZE, Frame, FrameError, FrameReader, encode
 from .._wire.link import framed, unframed
 from .._wire.messages import (
@@ -51,6 +53,10 @@ _RUN_SIZE = RUN_HEAD.size
 _OUTCOME_SIZE = OUTCOME_HEAD.size
 HOLE_BYTES_A_TURN = 8 << 20
 """Bytes of one large buffer that are received before the loop may do something else."""
+JOINED_BYTES = 1 << 15
+"""Less is copied together and sent by one plain call; more would be fresh memory each time, whose page faults cost more than the copy."""
+PIECES = 64
+"""How many pieces one call sends at the most."""
 KNOWN_FUNCTIONS = 2048
 """Functions that a slot is trusted to remember: a closure made anew for each call is a new function each time."""
 MEASURED_SECONDS = 0.0005
@@ -80,7 +86,7 @@ class SlotLink:
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader(apart=True)
-        self._pending: deque[memoryview] = deque()
+        self._pending: deque[Buffer] = deque()
         self._known: dict[int, None] = {}
         self._path = list(sys.path)
         self._generation = 0
@@ -129,7 +135,7 @@ class SlotLink:
 
     def launch(self, attempts: Sequence[Attempt]) -> None:
         """Send attempts and their permits."""
-        pieces: list[bytes] = []
+        pieces: list[Buffer] = []
         generation = self._generation
         if sys.path != self._path:
             self._path = list(sys.path)
@@ -138,9 +144,9 @@ class SlotLink:
         os.write(self._permits, bytes((generation,)) * len(attempts))
         for attempt in attempts:
             self._encode(attempt, generation, pieces)
-        self._write(b"".join(pieces))
+        self._write(pieces)
 
-    def _encode(self, attempt: Attempt, generation: int, pieces: list[bytes]) -> None:
+    def _encode(self, attempt: Attempt, generation: int, pieces: list[Buffer]) -> None:
         task = attempt.task
         function = task._function
         number = 0
@@ -156,7 +162,7 @@ class SlotLink:
         if extras:
             extras = LENGTH.pack(len(extras)) + extras
             mode |= EXTRAS
-        payload, buffers = task._payload, task._buffers
+        payload, buffers = written(task._payload), task._buffers
         timeout = options.timeout
         memory = options.memory
         limits = (task._deadline, FOREVER if timeout is None else timeout, options.grace, memory or 0)
@@ -169,12 +175,10 @@ class SlotLink:
             return
         body = RUN_HEAD.pack(number, attempt.number, mode, *limits) + extras
         head, buffers = framed(RUN, generation, attempt.ident, body, payload, buffers)
-        self._write(b"".join([*pieces, head]))
-        pieces.clear()
-        for buffer in buffers:
-            self._write(buffer)
+        pieces.append(head)
+        pieces.extend(memoryview(buffer).cast("B") for buffer in buffers)
 
-    def _define(self, function: Any, pieces: list[bytes]) -> None:
+    def _define(self, function: Any, pieces: list[Buffer]) -> None:
         if len(self._known) >= KNOWN_FUNCTIONS:
             oldest = [number for number, _ in zip(self._known, range(KNOWN_FUNCTIONS // 4), strict=False)]
             for number in oldest:
@@ -184,13 +188,8 @@ class SlotLink:
         name = function.name.encode()[:1000]
         flags = FRESH if function.fresh else 0
         head, buffers = framed(DEFINE, flags, function.number, len(name).to_bytes(2, "little") + name, function.data)
-        if not buffers:
-            pieces.append(head)
-            return
-        self._write(b"".join([*pieces, head]))
-        pieces.clear()
-        for buffer in buffers:
-            self._write(buffer)
+        pieces.append(head)
+        pieces.extend(buffers)
 
     def recall(self) -> int:
         """Take back all permits that the slot has not taken; return how many."""
@@ -205,41 +204,34 @@ class SlotLink:
         """Ask the slot, which has nothing to do, to end."""
         os.write(self._permits, bytes((RETIRE,)))
 
-    def _write(self, data: Any) -> None:
-        if not len(data):
-            return
-        view = memoryview(data).cast("B")
-        if not self._pending:
-            view = view[self._send(view) :]
-            if not len(view):
-                return
-            if not self._writing:
-                self._writing = True
-                self._loop.add_writer(self._socket.fileno(), self._on_writable)
-        self._pending.append(view)
-
-    def _send(self, view: memoryview) -> int:
-        try:
-            return self._socket.send(view)
-        except (BlockingIOError, InterruptedError):
-            return 0
-        except OSError:
-            return len(view)  # the slot is dead or let go of its socket: its agent will tell, what is written does not matter
+    def _write(self, pieces: list[Buffer]) -> None:
+        waiting = bool(self._pending)
+        if not waiting and sum(map(len, pieces)) < JOINED_BYTES:
+            pieces = [b"".join(pieces)]
+        self._pending.extend(pieces)
+        if not waiting:
+            self._on_writable()
 
     def _on_writable(self) -> None:
         sent = 0
-        while self._pending and sent < HOLE_BYTES_A_TURN:
-            count = self._send(self._pending[0])
-            sent += count
-            if count < len(self._pending[0]):
-                self._pending[0] = self._pending[0][count:]
-                if not count:
-                    return
+        try:
+            while self._pending and sent < HOLE_BYTES_A_TURN:
+                count = self._socket.sendmsg(list(islice(self._pending, PIECES)))
+                sent += count
+                while self._pending and count >= len(self._pending[0]):
+                    count -= len(self._pending.popleft())
+                if count:
+                    self._pending[0] = memoryview(self._pending[0])[count:]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._pending.clear()  # the slot is dead or let go of its socket: its agent will tell, what is written does not matter
+        if bool(self._pending) != self._writing:
+            self._writing = not self._writing
+            if self._writing:
+                self._loop.add_writer(self._socket.fileno(), self._on_writable)
             else:
-                self._pending.popleft()
-        if not self._pending and self._writing:
-            self._writing = False
-            self._loop.remove_writer(self._socket.fileno())
+                self._loop.remove_writer(self._socket.fileno())
 
     # --- in
 

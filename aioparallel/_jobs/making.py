@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .._wire.codec import dumps_call
 from .._wire.functions import FunctionTable, qualified_name
@@ -18,6 +18,9 @@ from ..errors import SerializationError
 from ..options import Options
 from ..status import QUEUED
 from .task import FIRST_MAP_ID, Owner, Task
+
+if TYPE_CHECKING:
+    from .._wire.codec import Arguments, Buffers
 
 _NEVER = float("inf")
 
@@ -53,7 +56,7 @@ class Maker:
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        payload: tuple[bytes, tuple[Any, ...]] | None = None,
+        payload: tuple[Arguments, Buffers] | None = None,
         sink: Any = None,
         seed_path: tuple[Any, ...] | None = None,
     ) -> Task[Any]:

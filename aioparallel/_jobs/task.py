@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 from ..status import QUEUED, RUNNING, SUCCEEDED, AttemptRecord
 
 if TYPE_CHECKING:
-    from .._wire.codec import Buffer, Buffers
+    from .._wire.codec import Arguments, Buffer, Buffers
     from .._wire.functions import Function
     from ..options import Options
 
@@ -111,7 +111,7 @@ class Task(asyncio.Future[T]):
     _id: int
     _function: Function | str
     """The function, or its name where the callable itself is in the payload."""
-    _payload: bytes
+    _payload: Arguments
     _buffers: tuple[Any, ...]
     _options: Options
     _state: str

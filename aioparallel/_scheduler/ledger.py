@@ -11,6 +11,7 @@ from collections import deque
 from typing import Any
 
 from .._jobs.task import Attempt, Task
+from .._wire.codec import size_of
 from ..status import BUSY, IDLE, STARTING
 
 UNKNOWN_SECONDS = 0.010
@@ -40,7 +41,8 @@ class Ledger:
             return task._sink.estimate  # type: ignore[no-any-return]
         function = task._function
         known = self._seconds.get(function if type(function) is str else function.name, UNKNOWN_SECONDS)  # type: ignore[union-attr]
-        return known + len(task._payload) * SECONDS_A_BYTE
+        payload = task._payload
+        return known + (len(payload) if type(payload) is bytes else size_of(payload)) * SECONDS_A_BYTE
 
     def learn(self, task: Task[Any], seconds: float) -> None:
         """Take a measured run time into the average of its function."""
@@ -115,4 +117,4 @@ class Slot:
 
 
 def _is_big(task: Task[Any]) -> bool:
-    return bool(task._buffers) or len(task._payload) > BIG_BYTES
+    return bool(task._buffers) or size_of(task._payload) > BIG_BYTES

@@ -112,7 +112,7 @@ class Settler:
         for task in tasks:
             attempt = task._attempt
             if attempt is None:
-                flags, payload, buffers = OK, task._payload, ()
+                flags, payload, buffers = OK, task._payload, ()  # type: ignore[assignment]
                 task._payload = b""
             else:
                 flags, payload, buffers = self._take_answer(task, attempt)

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    Arguments = bytes | tuple[Any, ...]
+    """The arguments of a call as they wait to be sent: pickled; or themselves, where they are large atoms. Those nobody can change, so
+    the copy is made when it is needed, in memory that is used again and again."""
+
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 """Plain immutable values, which marshal writes and reads in a fifth of a pickle's time. (Of what is not an atom it makes nonsense: a
 memoryview becomes bytes.) Both ends run the same Python, so its format is the same; it keeps a string that occurs twice as one."""
@@ -43,6 +47,9 @@ Smaller pieces malloc more often has at hand, and then it is twice as fast."""
 
 REUSED = 1 << 20
 """Bytes. Smaller snapshots are left to malloc, which has them at hand."""
+
+KEPT_BYTES = 1 << 11
+"""Bytes. Larger atoms wait as they are: 10,000 copies of 10 KB are fresh memory, whose page faults cost more than all the rest."""
 
 _REFERENCE = b"\x93"
 """STACK_GLOBAL: without it a pickle names no class and no function. One byte is searched for much faster than a name."""
@@ -74,11 +81,24 @@ def loads_plain(data: Buffer) -> Any:
     return _loads(data) if data[0] == _PICKLED else _unmarshal(data)
 
 
-def dumps_call(args: tuple[Any, ...], kwargs: dict[str, Any], copy: bool = True) -> tuple[bytes, Buffers]:
-    """Return what `loads_call` makes the arguments of a call from; see `dumps`."""
+def dumps_call(args: tuple[Any, ...], kwargs: dict[str, Any], copy: bool = True) -> tuple[Arguments, Buffers]:
+    """Return the arguments of a call, safe from later changes, and the large buffers in them; see `dumps`."""
     if not kwargs and ATOMS.issuperset(map(type, args)):
-        return dumps_plain((args, kwargs)), ()
+        data = dumps_plain((args, kwargs))
+        return (data if len(data) < KEPT_BYTES else args), ()
     return dumps((args, kwargs), copy)
+
+
+def size_of(arguments: Arguments) -> int:
+    """Return how many bytes arguments have, or nearly."""
+    if isinstance(arguments, bytes):
+        return len(arguments)
+    return sum([len(one) for one in arguments if isinstance(one, (str, bytes))])
+
+
+def written(arguments: Arguments) -> bytes:
+    """Return what `loads_call` makes the arguments from again."""
+    return arguments if isinstance(arguments, bytes) else dumps_plain((arguments, {}))
 
 
 def loads_call(data: Buffer, buffers: Sequence[Buffer] = ()) -> tuple[Sequence[Any], dict[str, Any]]:

@@ -174,6 +174,7 @@ class Simulation:
         for task in action.tasks:
             attempt = task._attempt
             if attempt is None:  # folded
+                assert isinstance(task._payload, bytes)
                 self.answers[task._id] = task._id << 16 | 1, task._payload
                 self._finish(task, None, task._payload)
                 continue
