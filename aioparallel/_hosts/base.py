@@ -98,8 +98,8 @@ class Host(ABC):
         """Begin a slot. It may be sent attempts at once."""
 
     @abstractmethod
-    def launch(self, index: int, attempts: Sequence[Attempt]) -> None:
-        """Send attempts to a slot, to run in this order behind those it has."""
+    def launch(self, index: int, attempts: Sequence[Attempt], patience: float) -> None:
+        """Send attempts to a slot, to run in this order behind those it has. Its answers may wait for `patience` seconds."""
 
     def glance(self) -> None:  # noqa: B027 - not every host can
         """Report what slots have answered and the loop has not yet come round to; never waits."""

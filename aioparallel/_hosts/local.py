@@ -52,6 +52,8 @@ from .slot_link import SlotLink, path_entries
 log = logging.getLogger("aioparallel")
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+NAP_SECONDS = 0.0005
+"""A shorter patience is not worth its timer."""
 RETIRE_SECONDS = 10.0
 """How long a retiring slot's `atexit` functions may take."""
 _BOOT = "import sys;sys.path[:]=filter(None,sys.path);P=type(sys)('aioparallel');P.__path__=[{folder!r}];sys.modules['aioparallel']=P"
@@ -75,6 +77,7 @@ class LocalHost(Host):
         self._agent: socket.socket | None = None
         self._agent_pid = 0
         self._pending: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self._alarm: asyncio.TimerHandle | None = None
         self._scratch = os.path.join(temporary_folder(), f"aioparallel-{self._nonce}")
         self._inert = False
         self._closing = False
@@ -172,6 +175,9 @@ class LocalHost(Host):
 
     def abandon(self) -> None:
         """Close our ends: the agent sees that and kills everything."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
         for link in self._links.values():
             link.close()
         self._links.clear()
@@ -209,11 +215,19 @@ class LocalHost(Host):
         self._links[index] = link
         self._tell(SPAWN, 0, index, incarnation, fds=fds)
 
-    def launch(self, index: int, attempts: Sequence[Attempt]) -> None:
+    def launch(self, index: int, attempts: Sequence[Attempt], patience: float) -> None:
         """See `Host.launch`."""
         link = self._links.get(index)
         if link is not None:
             link.launch(attempts)
+            if patience >= NAP_SECONDS and link.nap() and self._alarm is None:
+                self._alarm = self._loop.call_later(patience, self._wake_links)
+
+    def _wake_links(self) -> None:
+        """Take in the answers of all slots that may wait, at once: each wake-up costs more than what it does."""
+        self._alarm = None
+        for link in [link for link in self._links.values() if link.napping]:
+            link.wake_up()
 
     def glance(self) -> None:
         """See `Host.glance`."""

@@ -61,7 +61,7 @@ class SerialHost(Host):
         self._incarnation = incarnation
         self._loop.call_soon(self._reports.slot_up, self.name, index, incarnation, os.getpid())
 
-    def launch(self, index: int, attempts: Sequence[Attempt]) -> None:
+    def launch(self, index: int, attempts: Sequence[Attempt], patience: float) -> None:
         """See `Host.launch`."""
         self._attempts += attempts
         if not self._running:

@@ -74,8 +74,8 @@ class SlotLink:
     """One slot's socket, permit pipe and answer pipe."""
 
     __slots__ = (
-        "_answers", "_generation", "_host", "_incarnation", "_index", "_known", "_loop", "_on_end", "_path", "_pending", "_permits",
-        "_reader", "_reading", "_reports", "_socket", "_taker", "_writing",
+        "_answers", "_generation", "_host", "_incarnation", "_index", "_known", "_loop", "_on_end", "_path", "_pending",
+        "_permits", "_reader", "_reading", "_reports", "_socket", "_taker", "_writing", "napping",
     )  # fmt: skip
 
     def __init__(self, host: str, index: int, incarnation: int, reports: Reports, on_end: Callable[[int], None]) -> None:
@@ -90,6 +90,8 @@ class SlotLink:
         self._known: dict[int, None] = {}
         self._path = list(sys.path)
         self._generation = 0
+        self.napping = False
+        """Whether answers are let come together: nobody is woken up by them."""
 
     @property
     def incarnation(self) -> int:
@@ -302,11 +304,27 @@ class SlotLink:
         if outcomes:
             self._reports.answered(self._host, self._index, self._incarnation, outcomes)
 
+    def nap(self) -> bool:
+        """Let answers come together until `wake_up`; return False while a large one comes."""
+        if not self.napping and self._reading == self._answers:
+            self._loop.remove_reader(self._answers)
+            self.napping = True
+        return self.napping
+
+    def wake_up(self) -> None:
+        """Take in the answers that have come together."""
+        self.napping = False
+        self._take_in()
+        if not self.napping and self._reading == self._answers:
+            self._loop.add_reader(self._answers, self._on_readable)
+
     def _read_from(self, fd: int) -> None:
         """Have the loop watch this descriptor, and no other (-1: none)."""
         if fd == self._reading:
             return
-        if self._reading >= 0:
+        if self.napping:
+            self.napping = False
+        elif self._reading >= 0:
             self._loop.remove_reader(self._reading)
         self._reading = fd
         if fd >= 0:

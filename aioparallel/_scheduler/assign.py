@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 from .._jobs.task import Attempt, Task
 from ..events import AttemptStarted
 from ..status import IDLE, RETIRING, STARTING
-from .ledger import MAX_DEPTH, Slot
+from .ledger import EVEN_SECONDS, MAX_DEPTH, SILENCE_SECONDS, Slot
 from .lifecycle import LAUNCHED, slot_after
 from .stimuli import Action, Emit, Launch, Spawn
 
 if TYPE_CHECKING:
     from .state import HostRecord, State
 
-SILENCE_SECONDS = 0.005
-"""A slot that is silent for so long, with work waiting behind what it runs, has that work called back."""
 NEVER = float("inf")
 
 
@@ -46,11 +44,18 @@ def call_back_from_silent(state: State, now: float, actions: list[Action]) -> No
     for slot in state.slots.values():
         if len(slot.outstanding) < 2 or slot.stuck:
             continue
-        due = slot.heard + SILENCE_SECONDS
+        due = slot.silent_until()
         if due <= now:
             state.recall(slot, actions)
         elif due < state.silence_due:
             state.silence_due = due
+
+
+def even_out(state: State, actions: list[Action]) -> None:
+    """A slot has nothing to do and nothing waits: call back what waits behind another's task, if it is worth while."""
+    fullest = max(state.slots.values(), key=Slot.behind)
+    if fullest.behind() >= EVEN_SECONDS and not fullest.stuck:
+        state.recall(fullest, actions)
 
 
 def _fill(state: State, slots: list[Slot], now: float, actions: list[Action]) -> None:
@@ -96,9 +101,9 @@ def _launch(state: State, slot: Slot, batch: list[Attempt], was_empty: bool, now
     if was_empty:
         slot.heard = now
         slot.state = slot_after(slot.state, "launched")
-    if len(slot.outstanding) > 1 and state.silence_due > now + SILENCE_SECONDS:
-        state.silence_due = now + SILENCE_SECONDS
-    actions.append(Launch(slot.host, slot.index, batch))
+    if len(slot.outstanding) > 1:
+        state.silence_due = min(state.silence_due, max(slot.silent_until(), now + SILENCE_SECONDS))
+    actions.append(Launch(slot.host, slot.index, batch, slot.patience() if state.queue else 0.0))
     if state.watched:
         for attempt in batch:
             where: dict[str, Any] = {"host": slot.host, "slot": slot.index}

@@ -192,6 +192,8 @@ class Engine:
 
     def _tick(self) -> None:
         self._timer, self._timer_at = None, float("inf")
+        for host in self.hosts.values():
+            host.glance()  # whoever is judged for his silence is heard first
         self.feed(Clock())
 
     def wait_until(self, condition: Callable[[], bool]) -> Future[None]:
@@ -258,7 +260,7 @@ class Engine:
     # --- actions
 
     def _launch(self, action: Launch) -> None:
-        self.hosts[action.host].launch(action.slot, action.attempts)
+        self.hosts[action.host].launch(action.slot, action.attempts, action.patience)
 
     def _recall(self, action: Recall) -> None:
         self.feed(Recalled(action.host, action.slot, self.hosts[action.host].recall(action.slot)))

@@ -21,7 +21,7 @@ from .._wire.messages import ASKED
 from ..errors import HostError, PoolClosed, TaskTimeout
 from ..events import CancelUnconfirmed, HostDown as HostDownEvent, HostUp as HostUpEvent, SlotEnded, SlotStarted, TaskSubmitted
 from ..status import IDLE, QUEUED, RUNNING, STARTING, STOPPING
-from .assign import assign, begin_wanted, call_back_from_silent, replace
+from .assign import assign, begin_wanted, call_back_from_silent, even_out, replace
 from .endings import Endings
 from .ledger import Ledger, Slot
 from .lifecycle import SETTLED, slot_after, task_after
@@ -245,6 +245,8 @@ class State:
         elif outstanding[0].task._state != RUNNING:
             self._kill_if_asked(slot, actions)  # it could not be called back: it had begun behind those that answered now
         assign(self, now, actions)
+        if not outstanding and slot.state == IDLE:
+            even_out(self, actions)
 
     def _emptied(self, slot: Slot, actions: list[Action]) -> None:
         slot.load = 0.0

@@ -102,11 +102,12 @@ class Closing(NamedTuple):
 
 
 class Launch(NamedTuple):
-    """Send attempts to a slot."""
+    """Send attempts to a slot. `patience`: seconds for which its answers may wait, so that several are taken in at once."""
 
     host: str
     slot: int
     attempts: Sequence[Attempt]
+    patience: float
 
 
 class Recall(NamedTuple):

@@ -54,6 +54,8 @@ class ScriptedSlot:
         self.taken: Attempt | None = None
         """It took this one's permit and has not begun it."""
         self.running: Attempt | None = None
+        self.patience = 0.0
+        """How long its answers may wait, by the latest launch."""
         self.written: deque[tuple[Attempt, Outcome]] = deque()
         """Answers on their way."""
         self.kills: deque[KillOrder] = deque()
@@ -174,10 +176,11 @@ class ScriptedHost(Host):
         assert index not in self.live, "a slot was begun in the place of a living one"
         self.live[index] = ScriptedSlot(self, index, incarnation)
 
-    def launch(self, index: int, attempts: Sequence[Attempt]) -> None:
+    def launch(self, index: int, attempts: Sequence[Attempt], patience: float) -> None:
         """See `Host`."""
         if index in self.live:
             self.live[index].waiting.extend(attempts)
+            self.live[index].patience = patience
 
     def recall(self, index: int) -> int:
         """See `Host`."""

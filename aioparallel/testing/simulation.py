@@ -76,7 +76,7 @@ class Simulation:
         self._feeding = False
         self._last_id = 0
         self._perform: dict[type, Callable[[Any], None]] = {
-            Launch: lambda action: self.hosts[action.host].launch(action.slot, action.attempts),
+            Launch: lambda action: self.hosts[action.host].launch(action.slot, action.attempts, action.patience),
             Recall: self._recall,
             Kill: lambda action: self.hosts[action.host].kill(action.slot, action.ident, action.grace),
             Spawn: lambda action: self.hosts[action.host].spawn(action.slot, action.incarnation),

@@ -7,8 +7,17 @@ import weakref
 
 import pytest
 
-from aioparallel._scheduler.assign import SILENCE_SECONDS
-from aioparallel._scheduler.ledger import AHEAD_SECONDS, BIG_BYTES, FILL_SECONDS, MAX_DEPTH, MAX_FUNCTIONS, UNKNOWN_SECONDS, Ledger
+from aioparallel._scheduler.ledger import (
+    AHEAD_SECONDS,
+    BIG_BYTES,
+    FILL_SECONDS,
+    MAX_DEPTH,
+    MAX_FUNCTIONS,
+    MAX_PATIENCE_SECONDS,
+    SILENCE_SECONDS,
+    UNKNOWN_SECONDS,
+    Ledger,
+)
 from aioparallel._scheduler.stimuli import Launch, Recall, Retire, Spawn, Submitted
 from aioparallel.status import IDLE, QUEUED, RUNNING
 from aioparallel.testing import ScriptedSlot, Simulation
@@ -73,7 +82,15 @@ def test_a_function_never_seen_goes_out_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "depth"), [(0.0001, round(FILL_SECONDS / 0.0001)), (0.001, 2), (0.004, 2), (AHEAD_SECONDS * 1.2, 1), (1.0, 1)]
+    ("seconds", "depth"),
+    [
+        (0.0001, round(FILL_SECONDS / 0.0001)),
+        (0.001, round(FILL_SECONDS / 0.001)),
+        (0.006, 2),
+        (0.04, 2),
+        (AHEAD_SECONDS * 1.2, 1),
+        (1.0, 1),
+    ],
 )
 def test_a_slot_is_sent_a_little_work_ahead(seconds: float, depth: int) -> None:
     """Up to FILL_SECONDS of it; always one task more than runs, but not behind (nor of) long ones."""
@@ -153,7 +170,56 @@ def test_a_silent_slot_gets_nothing_more_until_it_answers() -> None:
     assert not slot.waiting
     slot.finish(seconds=0.001)
     slot.deliver()
-    assert len(slot.waiting) == 2
+    assert len(slot.waiting) == 4
+
+
+def test_silence_is_measured_by_what_is_expected() -> None:
+    sim = Simulation(slots=1)
+    teach(sim, "f", 0.04)
+    sim.submit_many(2)
+    (slot,) = sim.slots()
+    slot.begin()
+    assert len(slot.waiting) == 1
+    assert not [action for action in sim.advance(0.04 * 1.4) if isinstance(action, Recall)]
+    assert [action for action in sim.advance(0.04) if isinstance(action, Recall)]
+
+
+def test_what_waits_behind_a_task_goes_to_a_slot_that_has_nothing_left() -> None:
+    sim = Simulation(slots=2)
+    teach(sim, "f", 0.03)
+    tasks = sim.submit_many(4)
+    first, second = up(sim)
+    assert [len(slot.outstanding) for slot in (first, second)] == [2, 2]
+    first.begin()
+    second.answer(seconds=0.03)
+    second.answer(seconds=0.03)
+    assert [attempt.task for attempt in first.outstanding] == [tasks[0]]
+    assert [attempt.task for attempt in second.outstanding] == [tasks[1]]
+
+
+def test_little_work_behind_a_task_stays_where_it_is() -> None:
+    sim = Simulation(slots=2)
+    teach(sim, "f", 0.0005)
+    sim.submit_many(4)
+    first, second = up(sim)
+    first.begin()
+    second.answer(seconds=0.0005)
+    second.answer(seconds=0.0005)
+    assert len(first.outstanding) == 2 and not second.outstanding
+
+
+def test_answers_are_in_no_hurry_only_where_more_waits_than_slots_can_take() -> None:
+    sim = Simulation(slots=1)
+    sim.submit_many(100)
+    (slot,) = sim.slots()
+    assert slot.patience == 0.0, "that a slot is up is news"
+    slot.up()
+    slot.answer(seconds=0.001)
+    assert len(slot.outstanding) > 1 and 0 < slot.patience <= MAX_PATIENCE_SECONDS
+    while sim.state.queue:
+        assert slot.patience
+        slot.answer(seconds=0.001)
+    assert slot.patience == 0.0
 
 
 def test_a_slot_that_begins_nothing_is_not_sent_the_same_again_and_again() -> None:
