@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
 from math import isfinite
-from typing import Any
+from typing import Any, ClassVar
 
 from ._wire.codec import dumps
+from ._wire.records import Record
 from .errors import SerializationError
 
 __all__ = ["DEFAULTS", "Options"]
@@ -18,8 +18,7 @@ MAX_RETRIES = 10_000
 """Attempts are numbered in 16 bits, and what was lost underway is numbered too."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
+class Options(Record):
     """What a call may be given besides its function and arguments. See `Pool.options`."""
 
     timeout: float | None = None
@@ -43,11 +42,18 @@ class Options:
     copy: bool = True
     """Snapshot large buffers at submit. False: the caller promises not to touch them until the task is done."""
 
-    extras: bytes = field(init=False, repr=False, compare=False, default=b"")
+    extras: ClassVar[bytes] = b""
     """What a slot must know of `name` and `data`, pickled when they were given."""
-    pickled_data: bytes | None = field(init=False, repr=False, compare=False, default=None)
+    pickled_data: ClassVar[bytes | None] = None
 
-    def __post_init__(self) -> None:
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        self._check()
+        if self.name is not None or self.data is not None:
+            self.__dict__["pickled_data"] = _pickle_data(self.data)
+            self.__dict__["extras"] = self.extras_with(())
+
+    def _check(self) -> None:
         for name in ("timeout", "deadline"):
             _check_seconds(name, getattr(self, name), minimum_excluded=True)
         _check_seconds("grace", self.grace, minimum_excluded=False)
@@ -64,9 +70,6 @@ class Options:
                 raise TypeError(f"{name}={getattr(self, name)!r}: give True or False")
         if self.idempotent is not None and type(self.idempotent) is not bool:
             raise TypeError(f"idempotent={self.idempotent!r}: give True, False or None")
-        if self.name is not None or self.data is not None:
-            object.__setattr__(self, "pickled_data", _pickle_data(self.data))
-            object.__setattr__(self, "extras", self.extras_with(()))
 
     def extras_with(self, seed_path: tuple[Any, ...]) -> bytes:
         """Return `extras` for a task whose seed does not come from its id."""
@@ -74,11 +77,11 @@ class Options:
 
     def but(self, changes: dict[str, Any]) -> Options:
         """Return these options with some changed. Raises TypeError for a name that does not exist."""
-        known = {known.name for known in fields(self) if known.init}
         for name in changes:
-            if name not in known:
-                raise TypeError(f"options() has no {name!r}; it knows {', '.join(sorted(known))}")
-        return replace(self, **changes)
+            if name not in self._fields:
+                raise TypeError(f"options() has no {name!r}; it knows {', '.join(sorted(self._fields))}")
+        given = {name: value for name, value in self.__dict__.items() if name in self._fields}
+        return Options(**{**given, **changes})
 
 
 def _pickle_data(data: object) -> bytes | None:

@@ -16,9 +16,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar, cast, overload
 from weakref import ref
 
-from ._jobs.making import Maker
-from ._jobs.mapping import make_map
-from ._jobs.results import Results
 from ._jobs.task import Task
 from ._observe.subscription import Subscription
 from ._worker import context
@@ -30,6 +27,8 @@ from .status import PoolStatus
 
 if TYPE_CHECKING:
     from ._hosts.base import Host
+    from ._jobs.making import Maker
+    from ._jobs.results import Results
     from ._scheduler.engine import Engine
 
 __all__ = ["Pool"]
@@ -84,7 +83,10 @@ class Submitter:
         With `timeout`, `deadline`, `memory`, `grace`, `isolate` or `idempotent=False` each item travels for itself. Raises ValueError
         for what cannot be.
         """
+        from ._jobs.mapping import make_map  # not needed by who only submits, and 3 ms to import
+
         pool = self._pool
+        pool._check_open()
         return make_map(pool._maker, pool._check_open, pool._slots, self._options, fn, iterables, limit, ordered, chunk, on_error)
 
     def options(self, **changes: Any) -> PoolView:
@@ -156,7 +158,7 @@ class Pool(Submitter):
         self._options = DEFAULTS
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
-        self._maker = Maker()
+        self._maker: Maker = cast("Maker", None)
         self._readers: list[ref[Subscription]] = []
         """Weak: one that was dropped has gone, and events are built for the others alone."""
         self._opened_at = 0.0
@@ -180,10 +182,12 @@ class Pool(Submitter):
         self._pid = os.getpid()
         try:
             await host.start()
-            from ._scheduler.engine import Engine  # while the agent starts, on another core
+            # These are imported while the agent starts, on another core.
+            from ._jobs.making import Maker
+            from ._scheduler.engine import Engine
 
             self._engine = Engine([host], max_tasks_per_slot=self._max_tasks_per_slot, publish=self._publish)
-            self._maker.loop, self._maker.owner = self._loop, self._engine
+            self._maker = Maker(self._loop, self._engine)
         except BaseException:
             self._phase = "closed"
             host.abandon()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from .._jobs.task import Attempt
-from .._wire.codec import Buffer, Buffers
+from .._wire.memory import Buffer, Buffers
 
 
 class Outcome(NamedTuple):

@@ -140,7 +140,7 @@ class LocalHost(Host):
         }
 
     async def _launch_agent(self, python: str, theirs: socket.socket) -> None:
-        boot = f"{_BOOT.format(folder=_PACKAGE)};from aioparallel._worker.agent import main;main({theirs.fileno()},{os.getpid()})"
+        boot = f"{_BOOT.format(folder=_PACKAGE)};from aioparallel._worker.launcher import main;main({theirs.fileno()},{os.getpid()})"
         environ = {**os.environ, "AIOPARALLEL_NONCE": f"{self._nonce}.{self._generation}"}
         environ |= thread_environment(usable_cpus(), self.slots, environ)
         try:

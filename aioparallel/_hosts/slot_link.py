@@ -22,9 +22,10 @@ from struct import Struct
 from typing import Any
 
 from .._jobs.task import Attempt
-from .._wire.codec import Buffer, written
+from .._wire.codec import written
 from .._wire.frames import HEADER, MAX_BODY, READ_SIZE, Frame, FrameError, FrameReader, encode
 from .._wire.link import framed, unframed
+from .._wire.memory import Buffer
 from .._wire.messages import (
     CALL,
     CHUNK,

@@ -20,7 +20,8 @@ from ..status import QUEUED
 from .task import FIRST_MAP_ID, Owner, Task
 
 if TYPE_CHECKING:
-    from .._wire.codec import Arguments, Buffers
+    from .._wire.codec import Arguments
+    from .._wire.memory import Buffers
 
 _NEVER = float("inf")
 
@@ -37,10 +38,9 @@ class Maker:
 
     __slots__ = ("_functions", "_last_id", "_last_map_id", "loop", "owner")
 
-    loop: asyncio.AbstractEventLoop
-    owner: Taker
-
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Taker) -> None:
+        self.loop = loop
+        self.owner = owner
         self._functions = FunctionTable()
         self._last_id = 0
         self._last_map_id = FIRST_MAP_ID - 1

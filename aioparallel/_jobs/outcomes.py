@@ -10,7 +10,8 @@ from __future__ import annotations
 from marshal import loads as unmarshal
 from typing import Any
 
-from .._wire.codec import Buffer, Buffers, loads
+from .._wire.codec import loads
+from .._wire.memory import Buffer, Buffers
 from .._wire.messages import EXITED, LENGTH, OK, OUT_OF_MEMORY, RAISED, STATUS
 from ..errors import MemoryLimitExceeded, RemoteError, SerializationError, TaskExited
 from .task import Attempt, Task

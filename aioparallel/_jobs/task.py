@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 from ..status import QUEUED, RUNNING, SUCCEEDED, AttemptRecord
 
 if TYPE_CHECKING:
-    from .._wire.codec import Arguments, Buffer, Buffers
+    from .._wire.codec import Arguments
     from .._wire.functions import Function
+    from .._wire.memory import Buffer, Buffers
     from ..options import Options
 
 __all__ = ["FIRST_MAP_ID", "Attempt", "Task"]

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .._wire.codec import Buffer, loads
+from .._wire.codec import loads
+from .._wire.memory import Buffer
 from .._wire.messages import OK, PART_HEAD
 from .._worker.chunk import pickled_results
 from ..errors import HostLost, PoolClosed, SerializationError, WorkerDied

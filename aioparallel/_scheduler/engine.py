@@ -23,7 +23,7 @@ from typing import Any
 from .._hosts.base import Death, Host, Outcome
 from .._jobs.task import Task
 from .._wire.arena import clear as clear_arena
-from .._wire.codec import Buffer
+from .._wire.memory import Buffer
 from .._wire.messages import STATUS
 from ..errors import HostError
 from ..events import Event, TaskProgressed

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .._jobs.outcomes import BIG_PICKLE, opened
 from .._jobs.task import Attempt, Task
 from .._wire.arena import give
-from .._wire.codec import Buffer, Buffers
+from .._wire.memory import Buffer, Buffers
 from .._wire.messages import OK, STATUS
 from ..errors import PoolClosed
 from .stimuli import Fail, Settle, SettleCancelled

@@ -22,6 +22,8 @@ from _pickle import PickleBuffer, Unpickler, dumps as _dumps, loads as _loads
 from marshal import dumps as _marshal, loads as _unmarshal
 from sys import modules
 
+from .memory import Buffer, Buffers
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,17 +36,11 @@ if TYPE_CHECKING:
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 """Plain immutable values, which marshal writes and reads in a fifth of a pickle's time. (Of what is not an atom it makes nonsense: a
 memoryview becomes bytes.) Both ends run the same Python, so its format is the same; it keeps a string that occurs twice as one."""
-Buffer = bytes | bytearray | memoryview
-Buffers = tuple[Buffer, ...]
 
 OUT_OF_BAND = 1 << 16
 """Bytes. In band, a smaller buffer costs no more than its own frame entry would; a larger one would be copied several times more."""
 MANY = 4096
 """Buffers that travel out of band with one value; a frame can announce 65,535."""
-HUGE = 1 << 22
-"""Bytes. The page faults of fresh memory cost eight times the copy itself: 4 MiB took 3.5 ms, in huge pages 0.4, 64 MiB 48 and 8 ms.
-Smaller pieces malloc more often has at hand, and then it is twice as fast."""
-
 REUSED = 1 << 20
 """Bytes. Smaller snapshots are left to malloc, which has them at hand."""
 
@@ -146,21 +142,6 @@ def loads(data: Buffer, buffers: Sequence[Buffer] = (), keep_classes: bool = Fal
     if keep_classes and len(data) >= _SMALLEST_CLASS and _mentions(data, _SET_CLASS):
         return _loads_keeping_classes(data, buffers)
     return _loads(data, buffers=buffers) if buffers else _loads(data)
-
-
-def memory(size: int) -> bytearray | memoryview:
-    """Return `size` bytes of writable memory of our own, in huge pages where that is worth while and the system has them."""
-    if size >= HUGE:
-        import mmap
-
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            try:
-                room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-                room.madvise(mmap.MADV_HUGEPAGE)
-                return memoryview(room)
-            except OSError:
-                pass  # a kernel built without them; where there is no memory at all, bytearray says so
-    return bytearray(size)
 
 
 def by_value_modules() -> set[str]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from struct import Struct, error as struct_error, pack, unpack_from
 
-from .codec import Buffers, memory
+from .memory import Buffers, memory
 
 HEADER = Struct("<BBHIQ")
 HEADER_SIZE = HEADER.size

@@ -8,8 +8,8 @@ from __future__ import annotations
 from _thread import allocate_lock
 from os import write
 
-from .codec import Buffer, Buffers
 from .frames import MAX_BODY, READ_SIZE, Frame, FrameError, FrameReader, encode, encode_head
+from .memory import Buffer, Buffers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ class Record:
     _fields: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
-        cls._fields = (*cls._fields, *cls.__annotations__)
+        cls._fields = (*cls._fields, *(name for name, kind in cls.__annotations__.items() if not str(kind).startswith("ClassVar")))
 
     def __init__(self, **values: Any) -> None:
         if tuple(values) != self._fields:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
-from _signal import SIG_IGN, SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGTERM, set_wakeup_fd, signal
+from _signal import SIGCHLD, set_wakeup_fd, signal
 from _socket import socket as Socket
 from select import POLLIN, POLLOUT, poll
 from time import monotonic
@@ -31,6 +31,7 @@ from .._wire.messages import (
     KILL,
     KNOCK_SIZE,
     MISSED,
+    PROTOCOL,
     SLOT_FDS,
     SPAWN,
     WELCOME,
@@ -38,11 +39,11 @@ from .._wire.messages import (
     pack,
     unpack,
 )
-from . import kernel, procs
+from . import procs
 from .page import FOREVER, Page, make_memory, map_memory
+from .passing import receive_with_fds
 from .reaper import bury_all, reap, sweep
 from .spawner import Spawner
-from .template import mismatch, receive_with_fds
 from .ward import Check, Ward
 
 TYPE_CHECKING = False
@@ -53,8 +54,11 @@ if TYPE_CHECKING:
 class Agent:
     """The supervisor's state and its loop."""
 
-    def __init__(self, link: Socket, controller: int | None) -> None:
-        self._link = link
+    def __init__(self, link: int, controller: int | None, template: tuple[int, int]) -> None:
+        """Take over the link to the pool, the controller's pidfd, and a template: its pid and our end of the socket to it."""
+        self._link = Socket(fileno=link)
+        self._link.setblocking(False)
+        self._first_template = template
         self._out = bytearray()
         self._reader = FrameReader()
         self._fds: list[int] = []
@@ -72,11 +76,15 @@ class Agent:
         os.set_blocking(self._knocks, False)
         signal(SIGCHLD, lambda *_: None)
         set_wakeup_fd(wake, warn_on_full_buffer=False)
-        self._own = [fd for fd in (link.fileno(), self._wake, self._knocks, controller) if fd is not None]
+        self._own = [fd for fd in (link, self._wake, self._knocks, controller) if fd is not None]
         for fd in self._own:
             self._poll.register(fd, POLLIN)
 
     # --- the loop
+
+    def stop(self) -> None:
+        """End at the next turn of the loop."""
+        self._stop = True
 
     def run(self) -> None:
         """Supervise until the controller lets go; then leave nothing behind."""
@@ -205,10 +213,10 @@ class Agent:
         self._config = config
         if config["sweep"]:
             sweep(str(config["nonce"]), str(config["own_nonce"]))
-        config["pages"] = make_memory(config["slots"])
-        config["knocker"] = self._knocker
-        self._pages = map_memory(config["pages"])
-        self._spawner = Spawner(config, self._poll, self._own, self._tell, self._born)
+        pages = make_memory(config["slots"])
+        config["agent_fds"] = [pages, self._knocker]
+        self._pages = map_memory(pages)
+        self._spawner = Spawner(config, self._first_template, self._poll, self._own, self._tell, self._born)
         self._tell(WELCOME, 0, {"pid": os.getpid(), "threads": procs.os_threads()})
 
     # --- slots
@@ -294,26 +302,17 @@ class Agent:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def main(fd: int, controller_pid: int) -> None:
-    """Fork the agent off and end: what asyncio started must not be the agent, since asyncio kills what it started."""
-    if os.getppid() != controller_pid:
-        os._exit(0)
-    controller = kernel.pidfd_open(controller_pid)
-    if os.fork():
-        os._exit(0)
-    os.setsid()
-    kernel.become_subreaper()
-    for number in (SIGINT, SIGHUP, SIGPIPE):
-        signal(number, SIG_IGN)
-    link = Socket(fileno=fd)
-    link.setblocking(False)
-    agent = Agent(link, controller)
-    signal(SIGTERM, lambda *_: setattr(agent, "_stop", True))
-    code = 1
-    try:
-        agent.run()
-        code = 0
-    except BaseException:  # noqa: BLE001 - the last words of a process that must leave nothing behind
-        sys.excepthook(*sys.exc_info())
-    finally:
-        os._exit(code)
+def mismatch(config: dict[str, Any]) -> str:
+    """Return why this interpreter cannot serve that controller, or nothing."""
+    from _frozen_importlib_external import MAGIC_NUMBER
+
+    ours = {"protocol": PROTOCOL, "implementation": sys.implementation.name, "magic": MAGIC_NUMBER, "byteorder": sys.byteorder}
+    wrong = [f"{name} {theirs!r} there, {ours[name]!r} here" for name, theirs in config["versions"].items() if ours[name] != theirs]
+    if not wrong:
+        return ""
+    version = ".".join(map(str, sys.version_info[:3]))
+    differ = "; ".join(wrong)
+    return f"its Python ({sys.executable}, {version}) is not the controller's ({config['python']}): {differ}; set python= to one that is"
+
+
+__all__ = ["Agent"]

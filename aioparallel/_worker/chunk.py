@@ -14,7 +14,8 @@ from __future__ import annotations
 from itertools import chain
 from time import monotonic
 
-from .._wire.codec import ATOMS, Buffers, dumps, dumps_plain, loads, loads_plain
+from .._wire.codec import ATOMS, dumps, dumps_plain, loads, loads_plain
+from .._wire.memory import Buffers
 from .._wire.messages import EXITED, OK, PART_HEAD, RAISED, UNREADABLE
 from . import context
 from .run import Call, Outcome, failure, success

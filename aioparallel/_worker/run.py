@@ -10,8 +10,9 @@ from __future__ import annotations
 from _pickle import loads as _load
 from marshal import dumps as marshal
 
-from .._wire.codec import Buffers, dumps_result, loads_call
+from .._wire.codec import dumps_result, loads_call
 from .._wire.link import unframed
+from .._wire.memory import Buffers
 from .._wire.messages import (
     CALL,
     CHUNK,

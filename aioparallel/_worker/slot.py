@@ -22,9 +22,9 @@ from collections import deque
 from select import POLLIN, poll
 from time import monotonic, process_time
 
-from .._wire.codec import Buffers
 from .._wire.frames import Frame
 from .._wire.link import Link
+from .._wire.memory import Buffers
 from .._wire.messages import (
     ASKED,
     BY_DEADLINE,

@@ -8,17 +8,17 @@ Guarantees
 from __future__ import annotations
 
 import os
-from _signal import SIGCHLD, SIGKILL, set_wakeup_fd, signal
-from _socket import AF_UNIX, SOCK_STREAM, socket as Socket, socketpair
+from _signal import SIGKILL
+from _socket import socket as Socket
 from collections import deque
 from select import POLLIN, poll
 from time import monotonic
 
 from .._wire.frames import FrameReader, encode
-from .._wire.messages import CLEAN, FAILED, FORK, FORKED, NOTICE, PRELOADED, SPAWNED, pack, unpack
-from . import kernel
+from .._wire.messages import CLEAN, CONFIGURE, FAILED, FORK, FORKED, NOTICE, PRELOADED, SPAWNED, pack, unpack
+from .launcher import fork_template
 from .page import FOREVER
-from .template import Template, send_with_fds
+from .passing import send_with_fds
 from .ward import Ward
 
 TYPE_CHECKING = False
@@ -39,6 +39,7 @@ class Spawner:
     def __init__(
         self,
         config: dict[str, Any],
+        template: tuple[int, int],
         watch: poll,
         agents_own: list[int],
         tell: Callable[..., None],
@@ -51,34 +52,26 @@ class Spawner:
         self._born = born
         self._to_fork: deque[tuple[Ward, list[int]]] = deque()
         self._deaths = 0
-        self._start()
+        self._adopt(template)
 
-    def _start(self) -> None:
-        ours, theirs = (Socket(AF_UNIX, SOCK_STREAM, 0, s.detach()) for s in socketpair(AF_UNIX, SOCK_STREAM))
-        agent = os.getpid()
-        self.pid = os.fork()
+    def _adopt(self, template: tuple[int, int]) -> None:
+        """Configure a template that was forked."""
+        self.pid, fd = template
         """The template's pid, 0: there is none and never will be."""
-        if not self.pid:
-            self._become_template(ours, theirs, agent)
-        theirs.close()
-        self._socket: Socket | None = ours
+        self._socket: Socket | None = Socket(fileno=fd)
         self._reader = FrameReader()
         self._ready = False
         self.preload_until = monotonic() + PRELOAD_SECONDS
         """When the template must have preloaded (CLOCK_MONOTONIC seconds, inf: it has)."""
-        self._watch.register(ours.fileno(), POLLIN)
-
-    def _become_template(self, ours: Socket, theirs: Socket, agent: int) -> None:
+        self._watch.register(fd, POLLIN)
         try:
-            set_wakeup_fd(-1)
-            signal(SIGCHLD, 0)
-            for fd in (*self._agents_own, ours.fileno(), *(fd for _, fds in self._to_fork for fd in fds)):
-                os.close(fd)
-            kernel.die_with_parent(agent)
-            theirs.setblocking(True)
-            Template(theirs, self._config, agent).main()
-        finally:
-            os._exit(1)
+            send_with_fds(self._socket, encode(CONFIGURE, 0, 0, pack(self._config)), self._config["agent_fds"])
+        except OSError:
+            pass  # it has died, and will be reaped
+
+    def _start(self) -> None:
+        waiting = [fd for _, fds in self._to_fork for fd in fds]
+        self._adopt(fork_template([*self._agents_own, *waiting, *self._config["agent_fds"]]))
 
     def fork(self, ward: Ward, fds: list[int]) -> None:
         """Have a slot forked for a ward; it gets these descriptors, which are closed here."""

@@ -6,7 +6,8 @@ Guarantees
 
 from __future__ import annotations
 
-from .._wire.codec import Buffer, loads
+from .._wire.codec import loads
+from .._wire.memory import Buffer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

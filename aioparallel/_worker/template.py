@@ -19,9 +19,10 @@ from _socket import socket as Socket  # `socket` would import `selectors` and `e
 from marshal import dumps as marshal, loads as unmarshal
 
 from .._wire.frames import Frame, FrameReader, encode
-from .._wire.messages import CLEAN, FAILED, FORK, FORKED, PRELOADED, PROTOCOL, SLOT_FDS, pack, unpack
+from .._wire.messages import CLEAN, CONFIGURE, FAILED, FORK, FORKED, PRELOADED, SLOT_FDS, pack, unpack
 from . import kernel, procs
 from .page import Page, map_memory
+from .passing import receive_with_fds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,29 +33,21 @@ HIGH_DESCRIPTOR = 512
 
 
 class Template:
-    """What the template holds; `config` is the agent's HELLO and some numbers."""
+    """What the template holds; the config is the pool's HELLO and some descriptors."""
 
-    def __init__(self, socket: Socket, config: dict[str, Any], agent: int) -> None:
-        self._socket = socket
+    def __init__(self, socket: int, agent: int) -> None:
+        self._socket = Socket(fileno=socket)
         self._reader = FrameReader()
-        self._config = config
+        self._config: dict[str, Any] = {}
         self._agent = agent
         self._fds: list[int] = []
         self._cleaners: list[int] = []
 
     def main(self) -> None:
-        """Preload, then serve requests until the agent lets go; never returns."""
-        try:
-            become_python(self._config)
-            preload(self._config)
-        except BaseException as error:  # noqa: BLE001 - user's modules may raise or exit as they like
-            from .failures import describe
+        """Load what slots need of ours, then serve requests until the agent lets go; never returns."""
+        from . import chunk, modules, slot  # noqa: F401
 
-            name, text, trace, _, _ = describe(error, "")
-            self._socket.sendall(encode(FAILED, 0, 0, pack(f"preload= failed: {name}: {text}\n{trace}")))
-            os._exit(1)
-        gc.freeze()
-        self._socket.sendall(encode(PRELOADED, 0, 0, pack(procs.os_threads())))
+        modules.install()
         while True:
             for kind, _, _, body, _ in self._receive():
                 if kind == FORK:
@@ -63,6 +56,23 @@ class Template:
                     self._fork(index, incarnation, fds)
                 elif kind == CLEAN:
                     self._clean(*unpack(body))
+                elif kind == CONFIGURE:
+                    self._configure(*unpack(body))
+
+    def _configure(self, config: dict[str, Any]) -> None:
+        config["pages"], config["knocker"], *self._fds = self._fds
+        self._config = config
+        try:
+            become_python(config)
+            preload(config)
+        except BaseException as error:  # noqa: BLE001 - user's modules may raise or exit as they like
+            from .failures import describe
+
+            name, text, trace, _, _ = describe(error, "")
+            self._socket.sendall(encode(FAILED, 0, 0, pack(f"preload= failed: {name}: {text}\n{trace}")))
+            os._exit(1)
+        gc.freeze()
+        self._socket.sendall(encode(PRELOADED, 0, 0, pack(procs.os_threads())))
 
     def _receive(self) -> list[Frame]:
         data, fds = receive_with_fds(self._socket)
@@ -125,41 +135,6 @@ class Template:
                 self._cleaners.remove(pid)
 
 
-def receive_with_fds(socket: Socket) -> tuple[bytes, list[int]]:
-    """Return the next bytes of a Unix stream socket and the descriptors that came with them."""
-    import _socket
-
-    data, ancillary, _, _ = socket.recvmsg(65536, _socket.CMSG_SPACE(16 * 4))
-    fds: list[int] = []
-    for level, kind, content in ancillary:
-        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-            fds += memoryview(content[: len(content) // 4 * 4]).cast("i")
-    for fd in fds:
-        os.set_inheritable(fd, False)
-    return data, fds
-
-
-def send_with_fds(socket: Socket, data: bytes, fds: list[int]) -> int:
-    """Send bytes with descriptors; return how many bytes were taken."""
-    import _socket
-
-    content = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
-    return socket.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, content)] if fds else [])
-
-
-def mismatch(config: dict[str, Any]) -> str:
-    """Return why this interpreter cannot serve that controller, or nothing."""
-    from _frozen_importlib_external import MAGIC_NUMBER
-
-    ours = {"protocol": PROTOCOL, "implementation": sys.implementation.name, "magic": MAGIC_NUMBER, "byteorder": sys.byteorder}
-    wrong = [f"{name} {theirs!r} there, {ours[name]!r} here" for name, theirs in config["versions"].items() if ours[name] != theirs]
-    if not wrong:
-        return ""
-    version = ".".join(map(str, sys.version_info[:3]))
-    differ = "; ".join(wrong)
-    return f"its Python ({sys.executable}, {version}) is not the controller's ({config['python']}): {differ}; set python= to one that is"
-
-
 def become_python(config: dict[str, Any]) -> None:
     """Make this process what the controller's is: `site` has run, `sys.path` is the same, `__main__` is empty."""
     if sys.flags.no_site:
@@ -175,11 +150,7 @@ def become_python(config: dict[str, Any]) -> None:
 
 
 def preload(config: dict[str, Any]) -> None:
-    """Import everything that slots will need of ours, and what the user named."""
-    from . import chunk, modules, slot  # noqa: F401
-
-    modules.install()
-
+    """Import what the user named."""
     if config["far"]:
         from . import failures  # noqa: F401 - near it can be imported when first needed; far, a task may close the zip it would come from
 
@@ -265,6 +236,9 @@ def exec_main(fd: int) -> None:
     config = unmarshal(os.read(fd, 1 << 16))
     os.close(fd)
     become_python(config)
+    from . import modules
+
+    modules.install()
     preload(config)
     for number in (*config["fds"], config["knocker"], config["pages"]):
         os.set_inheritable(number, False)

@@ -44,7 +44,7 @@ from .._scheduler.stimuli import (
     Spawn,
     Submitted,
 )
-from .._wire.codec import Buffer
+from .._wire.memory import Buffer
 from .._wire.messages import OK, STATUS
 from ..errors import RemoteError
 from ..options import Options

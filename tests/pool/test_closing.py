@@ -217,11 +217,9 @@ async def test_another_loop_and_another_thread(gate: Gate) -> None:
         found: list[BaseException] = []
 
         async def elsewhere() -> None:
-            for use in (pool.submit, pool.map(abs, [1])._collect):
+            for use in (lambda: pool.submit(abs, 1), lambda: pool.map(abs, [1])):
                 try:
-                    made = use(abs, 1) if use == pool.submit else use()  # type: ignore[operator]
-                    if asyncio.iscoroutine(made):
-                        await made
+                    use()
                 except BaseException as error:
                     found.append(error)
             for closing in (pool.aclose, pool.drain, pool.ready):

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from aioparallel._wire import codec
-from aioparallel._wire.codec import HUGE, OUT_OF_BAND, dumps, loads, memory
+from aioparallel._wire.codec import OUT_OF_BAND, dumps, loads
+from aioparallel._wire.memory import HUGE, memory
 
 ROOT = Path(codec.__file__).parents[2]
 LARGE = OUT_OF_BAND
