@@ -34,7 +34,7 @@ EVEN_SECONDS = 0.002
 MAX_DEPTH = 256
 BIG_BYTES = 1 << 16
 """A task with a larger payload goes only to a slot that has nothing else."""
-SECONDS_A_BYTE = 5e-9
+SECONDS_A_BYTE = 2e-9
 """What a payload's way to the slot adds to an estimate: else megabytes would be sent ahead of short tasks, and look like silence."""
 MAX_FUNCTIONS = 10_000
 

@@ -25,10 +25,11 @@ MEASURES = (
     Measure(
         name="latency",
         size=3_000,
-        contenders=by_submit(round_trips, "ours", "executor", "loky"),
+        contenders=by_submit(round_trips, "ours", "executor", "loky", "two bare pipes"),
         rows=(
             Row(label="one task in flight, round trip p50", figure="p50_us", unit="us", peer="executor", ratio=0.35),
             Row(label="... against loky", figure="p50_us", unit="us", peer="loky"),
+            Row(label="... against an echo over two pipes", figure="p50_us", unit="us", peer="two bare pipes"),
             Row(label="... p99", figure="p99_us", unit="us", peer="executor"),
         ),
     ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import asynccontextmanager
@@ -56,6 +57,42 @@ async def theirs(make: Callable[[], Executor]) -> AsyncIterator[Submit]:
         yield submit
 
 
+@asynccontextmanager
+async def two_pipes() -> AsyncIterator[Submit]:
+    """Yield what sends a few bytes to a forked process that echoes them: how fast this machine lets two processes talk, and no pool."""
+    loop = asyncio.get_running_loop()
+    (their_in, our_out), (our_in, their_out) = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(our_out)
+        while data := os.read(their_in, 4096):
+            os.write(their_out, data)
+        os._exit(0)
+    os.close(their_in)
+    waiting: list[tuple[asyncio.Future[Any], Any]] = []
+
+    def answered() -> None:
+        os.read(our_in, 4096)
+        future, value = waiting.pop()
+        future.set_result(value)
+
+    def submit(_: Callable[..., Any], value: Any) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = loop.create_future()
+        waiting.append((future, value))
+        os.write(our_out, b"x" * 100)
+        return future
+
+    loop.add_reader(our_in, answered)
+    try:
+        yield submit
+    finally:
+        loop.remove_reader(our_in)
+        os.close(our_out)
+        os.waitpid(child, 0)  # noqa: ASYNC222 - it ends at once, and nothing else runs
+        os.close(our_in)
+        os.close(their_out)
+
+
 async def warm_up(submit: Submit) -> None:
     """Bring every slot up, and everything that is loaded at first use."""
     await asyncio.gather(*(submit(identity, i) for i in range(WARM_UP_TASKS)))
@@ -66,6 +103,7 @@ DOORS: dict[str, Callable[[], Any]] = {
     "ours, copy=False": partial(ours, copy=False),
     "executor": partial(theirs, forked_executor),
     "loky": partial(theirs, loky_executor),
+    "two bare pipes": two_pipes,
 }
 
 
