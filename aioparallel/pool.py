@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ._jobs.results import Results
     from ._scheduler.engine import Engine
 
+    Source = Iterable[Any] | AsyncIterable[Any]
+
 __all__ = ["Pool"]
 
 P = ParamSpec("P")
@@ -63,11 +65,31 @@ class Submitter:
             pool._check_open()
         return pool._maker.make(self._options, fn, args, kwargs)
 
+    @overload
+    def map(
+        self, fn: Callable[..., Coroutine[Any, Any, T]], /, *iterables: Source, limit: int | None = None, ordered: bool = True,
+        chunk: int | None = None, on_error: Literal["raise"] = "raise",
+    ) -> Results[T]: ...  # fmt: skip
+    @overload
+    def map(
+        self, fn: Callable[..., Coroutine[Any, Any, T]], /, *iterables: Source, limit: int | None = None, ordered: bool = True,
+        chunk: int | None = None, on_error: Literal["return"],
+    ) -> Results[T | Exception]: ...  # fmt: skip
+    @overload
+    def map(
+        self, fn: Callable[..., T], /, *iterables: Source, limit: int | None = None, ordered: bool = True,
+        chunk: int | None = None, on_error: Literal["raise"] = "raise",
+    ) -> Results[T]: ...  # fmt: skip
+    @overload
+    def map(
+        self, fn: Callable[..., T], /, *iterables: Source, limit: int | None = None, ordered: bool = True,
+        chunk: int | None = None, on_error: Literal["return"],
+    ) -> Results[T | Exception]: ...  # fmt: skip
     def map(
         self,
         fn: Callable[..., Any],
         /,
-        *iterables: Iterable[Any] | AsyncIterable[Any],
+        *iterables: Source,
         limit: int | None = None,
         ordered: bool = True,
         chunk: int | None = None,

@@ -25,7 +25,7 @@ from .._jobs.task import Attempt
 from .._wire.codec import written
 from .._wire.frames import HEADER, MAX_BODY, READ_SIZE, Frame, FrameError, FrameReader, encode
 from .._wire.link import framed, unframed
-from .._wire.memory import Buffer
+from .._wire.memory import Buffer, Buffers
 from .._wire.messages import (
     CALL,
     CHUNK,
@@ -285,25 +285,40 @@ class SlotLink:
         return received
 
     def _report(self, frames: list[Frame]) -> None:
+        position = 0
+        try:
+            while position < len(frames):
+                if frames[position][0] == OUTCOME:
+                    outcomes = self._outcomes(frames, position)
+                    position += len(outcomes)
+                    self._reports.answered(self._host, self._index, self._incarnation, outcomes)
+                else:
+                    position += 1
+                    self._report_other(*frames[position - 1])
+        except BaseException:  # a KeyboardInterrupt, in a hook of the user's: what came behind is not lost
+            if position < len(frames):
+                self._loop.call_soon(self._report, frames[position:])
+            raise
+
+    def _outcomes(self, frames: list[Frame], position: int) -> list[Outcome]:
+        """Return the outcomes that stand together from a position on."""
         outcomes: list[Outcome] = []
         new_outcome = tuple.__new__  # half the cost of calling the named tuple
-        for kind, flags, ident, body, buffers in frames:
-            if kind == OUTCOME:
-                began, seconds, cpu, peak = OUTCOME_HEAD.unpack_from(body)
-                payload, buffers = (body[_OUTCOME_SIZE:], ()) if not buffers else unframed(body, _OUTCOME_SIZE, buffers)
-                outcomes.append(new_outcome(Outcome, (ident, flags, began, seconds, cpu, peak, payload, buffers)))
-                continue
-            if outcomes:
-                self._reports.answered(self._host, self._index, self._incarnation, outcomes)
-                outcomes = []
-            if kind == PART:
-                self._reports.part(self._host, self._index, self._incarnation, ident, flags, unframed(body, 0, buffers)[0])
-            elif kind == PROGRESS:
-                self._reports.progressed(self._host, ident, *PROGRESS_BODY.unpack(body))
-            elif kind == READY:
-                self._reports.slot_up(self._host, self._index, self._incarnation, ident)
-        if outcomes:
-            self._reports.answered(self._host, self._index, self._incarnation, outcomes)
+        for kind, flags, ident, body, buffers in islice(frames, position, None):
+            if kind != OUTCOME:
+                break
+            began, seconds, cpu, peak = OUTCOME_HEAD.unpack_from(body)
+            payload, buffers = (body[_OUTCOME_SIZE:], ()) if not buffers else unframed(body, _OUTCOME_SIZE, buffers)
+            outcomes.append(new_outcome(Outcome, (ident, flags, began, seconds, cpu, peak, payload, buffers)))
+        return outcomes
+
+    def _report_other(self, kind: int, flags: int, ident: int, body: bytes, buffers: Buffers) -> None:
+        if kind == PART:
+            self._reports.part(self._host, self._index, self._incarnation, ident, flags, unframed(body, 0, buffers)[0])
+        elif kind == PROGRESS:
+            self._reports.progressed(self._host, ident, *PROGRESS_BODY.unpack(body))
+        elif kind == READY:
+            self._reports.slot_up(self._host, self._index, self._incarnation, ident)
 
     def nap(self) -> bool:
         """Let answers come together until `wake_up`; return False while a large one comes."""

@@ -180,7 +180,7 @@ class Task(asyncio.Future[T]):
 
     def _history(self) -> list[Attempt]:
         """Return all attempts, oldest first."""
-        history = []
+        history: list[Attempt] = []
         attempt = self._attempt
         if self._place is not None:
             attempt = Attempt(self, None, self._place, 0.0)

@@ -37,6 +37,22 @@ async def submit_knows_arguments_and_result(pool: Pool) -> None:
     pool.submit(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
+async def map_knows_its_results(pool: Pool, how: Literal["raise", "return"]) -> None:
+    assert_type(await pool.map(repeat, ["a"], [1]), list[str])
+    assert_type(await pool.map(halve, range(3)), list[float])
+    assert_type(await pool.map(halve, range(3), on_error="return"), list[float | Exception])
+    assert_type(await pool.options(timeout=1).map(repeat, ["a"], limit=3, ordered=False, chunk=1), list[str])
+    async with pool.map(repeat, ["a"], on_error="return") as results:
+        async for result in results:
+            assert_type(result, str | Exception)
+    async for item, found in pool.map(halve, [1]).items():
+        print(item)
+        assert_type(found, float)
+    assert_type(await pool.map(repeat, ["a"], on_error=how), list[str] | list[str | Exception])
+    pool.map(repeat, ["a"], on_error="ignore")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    pool.map("repeat", ["a"])  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
 async def a_task_is_a_future(pool: Pool) -> None:
     task = pool.submit(repeat, "a")
     future: asyncio.Future[str] = task
