@@ -105,8 +105,8 @@ class Task(asyncio.Future[T]):
     """
 
     __slots__ = (
-        "_asked", "_attempt", "_began", "_buffers", "_deadline", "_ended", "_engine", "_extras", "_failures", "_function", "_id", "_losses",
-        "_message", "_options", "_payload", "_place", "_queued", "_sink", "_state",
+        "_asked", "_attempt", "_began", "_buffers", "_cpu", "_deadline", "_ended", "_engine", "_extras", "_failures", "_function", "_id",
+        "_losses", "_message", "_options", "_payload", "_place", "_queued", "_sink", "_state",
     )  # fmt: skip
 
     _id: int
@@ -121,6 +121,7 @@ class Task(asyncio.Future[T]):
     _place: Place | None
     _began: float
     _ended: float
+    _cpu: float
     """What is left of an attempt that was the first, and succeeded, and left nothing else to tell: the garbage collector then has one
     object less to look at, for each task that somebody keeps."""
     _failures: int
@@ -166,9 +167,9 @@ class Task(asyncio.Future[T]):
         epoch = self._engine.epoch
         return tuple(attempt.record(self._queued, epoch) for attempt in self._history())
 
-    def _fold(self, attempt: Attempt, began: float, ended: float) -> None:
-        """Keep of an attempt only where and when it ran."""
-        self._place, self._began, self._ended = attempt.slot, began, ended
+    def _fold(self, attempt: Attempt, began: float, ended: float, cpu: float) -> None:
+        """Keep of an attempt only where and when it ran, and its CPU seconds (nan: not measured)."""
+        self._place, self._began, self._ended, self._cpu = attempt.slot, began, ended, cpu
         self._attempt = None
 
     def _ran_for(self) -> float | None:
@@ -185,6 +186,7 @@ class Task(asyncio.Future[T]):
         if self._place is not None:
             attempt = Attempt(self, None, self._place, 0.0)
             attempt.began, attempt.ended, attempt.outcome = self._began, self._ended, SUCCEEDED
+            attempt.cpu = self._cpu if self._cpu == self._cpu else None
         while attempt is not None:
             history.append(attempt)
             attempt = attempt.before

@@ -50,11 +50,11 @@ class Endings:
             self._learn(task, seconds)
             task._state = _AFTER_SUCCESS
             self.succeeded += 1
-            if cpu == cpu or peak or buffers or task._buffers or attempt.before is not None or task._sink is not None:
+            if peak or buffers or task._buffers or attempt.before is not None or task._sink is not None:
                 self._note(attempt, outcome)
                 attempt.outcome = SUCCEEDED
             else:
-                task._fold(attempt, began, began + seconds)
+                task._fold(attempt, began, began + seconds, cpu)
                 task._payload = payload  # type: ignore[assignment] # an answer without buffers is bytes
             settled.append(task)
             if self._state.watched:
