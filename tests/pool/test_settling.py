@@ -11,7 +11,7 @@ import pytest
 
 from aioparallel import Pool, PoolClosed, Task
 
-MANY = 100_000
+MANY = 1_000_000
 """More tasks than any machine leaves unanswered while they are submitted."""
 
 
