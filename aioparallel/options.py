@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, ClassVar
 
 from ._wire.codec import dumps
@@ -45,10 +45,13 @@ class Options(Record):
     extras: ClassVar[bytes] = b""
     """What a slot must know of `name` and `data`, pickled when they were given."""
     pickled_data: ClassVar[bytes | None] = None
+    limits: ClassVar[tuple[float, float, int]] = (inf, 0.0, 0)
+    """(timeout, grace, memory) as they travel."""
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
         self._check()
+        self.__dict__["limits"] = (inf if self.timeout is None else self.timeout, self.grace, self.memory or 0)
         if self.name is not None or self.data is not None:
             self.__dict__["pickled_data"] = _pickle_data(self.data)
             self.__dict__["extras"] = self.extras_with(())

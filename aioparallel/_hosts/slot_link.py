@@ -166,17 +166,18 @@ class SlotLink:
             extras = LENGTH.pack(len(extras)) + extras
             mode |= EXTRAS
         payload, buffers = written(task._payload), task._buffers
-        timeout = options.timeout
-        memory = options.memory
-        limits = (task._deadline, FOREVER if timeout is None else timeout, options.grace, memory or 0)
+        deadline = task._deadline
+        timeout, grace, memory = options.limits
         size = _RUN_SIZE + len(extras) + len(payload)
         if not buffers and size < MAX_BODY:
-            pieces.append(_RUN.pack(RUN, generation, 0, size, attempt.ident, number, attempt.number, mode, *limits))
+            pieces.append(
+                _RUN.pack(RUN, generation, 0, size, attempt.ident, number, attempt.number, mode, deadline, timeout, grace, memory)
+            )
             if extras:
                 pieces.append(extras)
             pieces.append(payload)
             return
-        body = RUN_HEAD.pack(number, attempt.number, mode, *limits) + extras
+        body = RUN_HEAD.pack(number, attempt.number, mode, deadline, timeout, grace, memory) + extras
         head, buffers = framed(RUN, generation, attempt.ident, body, payload, buffers)
         pieces.append(head)
         pieces.extend(memoryview(buffer).cast("B") for buffer in buffers)

@@ -23,6 +23,7 @@ __all__ = ["FIRST_MAP_ID", "Attempt", "Task"]
 T = TypeVar("T")
 
 
+NAN = float("nan")
 FIRST_MAP_ID = 1 << 32
 """A map's tasks are counted from here on: how many they are depends on the moment, and a seed must not."""
 
@@ -169,7 +170,8 @@ class Task(asyncio.Future[T]):
 
     def _fold(self, attempt: Attempt, began: float, ended: float, cpu: float) -> None:
         """Keep of an attempt only where and when it ran, and its CPU seconds (nan: not measured)."""
-        self._place, self._began, self._ended, self._cpu = attempt.slot, began, ended, cpu
+        self._place, self._began, self._ended = attempt.slot, began, ended
+        self._cpu = cpu if cpu == cpu else NAN
         self._attempt = None
 
     def _ran_for(self) -> float | None:

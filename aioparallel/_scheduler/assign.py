@@ -70,22 +70,29 @@ def _fill(state: State, slots: list[Slot], now: float, actions: list[Action]) ->
         share = min(-(-len(queue) // live), MAX_DEPTH - len(outstanding))
         if limit is not None:
             share = min(share, limit - slot.launched)
-        batch: list[Attempt] = []
-        while len(batch) < share or not outstanding:
-            task = queue.head()
-            if task is None:
-                break
-            estimate = state.estimate(task)
-            if outstanding and not slot.takes(task, estimate):
-                break
-            queue.pop()
-            batch.append(_attempt(task, slot, estimate))
+        batch = _take(state, slot, max(share, was_empty))
         if batch:
             _launch(state, slot, batch, was_empty, now, actions)
 
 
 def _eagerness(slot: Slot) -> tuple[bool, float]:
     return slot.state == STARTING, slot.load
+
+
+def _take(state: State, slot: Slot, share: int) -> list[Attempt]:
+    """Take up to `share` tasks, as many as a slot takes, from the queue to it."""
+    batch: list[Attempt] = []
+    head, pop, estimate_of, outstanding = state.queue.head, state.queue.pop, state.estimate, slot.outstanding
+    for _ in range(share):
+        task = head()
+        if task is None:
+            break
+        estimate = estimate_of(task)
+        if outstanding and not slot.takes(task, estimate):
+            break
+        pop()
+        batch.append(_attempt(task, slot, estimate))
+    return batch
 
 
 def _attempt(task: Task[Any], slot: Slot, estimate: float) -> Attempt:

@@ -231,7 +231,7 @@ def _timeout(task: Task[Any], began: float) -> TaskTimeout:
 
 def _detail(death: Death) -> str:
     if death.exit_code == 81:
-        return "it could not answer any more: the task closed the slot's own socket"
+        return "it could not answer any more: the task closed the slot's own descriptors"
     if death.leftovers:
         return "an earlier task had left a thread or a process in that slot (isolate=True avoids this)"
     return ""

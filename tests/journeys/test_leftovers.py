@@ -150,7 +150,7 @@ async def test_closing_low_descriptors_costs_nothing(open_pool, first, last):
 async def test_closing_all_descriptors_costs_that_task(open_pool):
     async with open_pool(1) as pool:
         pid = await pool.submit(deeds.own_pid)
-        with pytest.raises(WorkerDied, match="closed the slot's own socket"):
+        with pytest.raises(WorkerDied, match="closed the slot's own descriptors"):
             await pool.submit(deeds.close_fds, 3, 4096)
         assert is_dead(pid)
         assert await pool.submit(deeds.own_pid) != pid

@@ -195,4 +195,4 @@ def test_a_death_with_leftovers_says_so() -> None:
     task = sim.submit()
     slot_of(sim).begin()
     slot_of(sim).die(exit_code=81)
-    assert isinstance(task.exception(), WorkerDied) and "closed the slot's own socket" in str(task.exception())
+    assert isinstance(task.exception(), WorkerDied) and "closed the slot's own descriptors" in str(task.exception())
