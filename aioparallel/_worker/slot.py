@@ -83,6 +83,7 @@ class Slot:
         self.identity = identity
         self._permits, self._knocker = pipes
         self.link = link
+        self._end = link.socket.fileno()
         self.page = page
         self.store = Store()
         self.pid = os.getpid()
@@ -178,6 +179,7 @@ class Slot:
         if status & ASKED:
             end_descendants(self.pid)
         try:
+            os.get_inheritable(self._end)  # the cheapest look: a task that closed the socket has closed the link, whatever else works
             self.link.send(OUTCOME, status, call.ident, OUTCOME_HEAD.pack(began, seconds, cpu, peak), payload, buffers)
         except OSError:
             os._exit(LOST_LINK)

@@ -147,6 +147,16 @@ async def test_closing_low_descriptors_costs_nothing(open_pool, first, last):
         assert await pool.submit(deeds.own_pid) == pid
 
 
+@pytest.mark.parametrize("kind", ["socket", "pipe"])
+async def test_closing_the_link_costs_that_task(open_pool, kind):
+    async with open_pool(1) as pool:
+        pid = await pool.submit(deeds.own_pid)
+        with pytest.raises(WorkerDied, match="closed the slot's own descriptors"):
+            await pool.submit(deeds.close_own, kind)
+        assert is_dead(pid)
+        assert await pool.submit(deeds.own_pid) != pid
+
+
 async def test_closing_all_descriptors_costs_that_task(open_pool):
     async with open_pool(1) as pool:
         pid = await pool.submit(deeds.own_pid)
