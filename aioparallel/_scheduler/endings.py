@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._hosts.base import Death, Outcome
 from .._jobs.task import Attempt, Task
-from .._wire.messages import ASKED, BY_DEADLINE, BY_MEMORY, BY_TIMEOUT, OK, OUT_OF_MEMORY as CEILING, STATUS
+from .._wire.messages import ASKED, BY_CANCEL, BY_DEADLINE, BY_MEMORY, BY_TIMEOUT, OK, OUT_OF_MEMORY as CEILING, STATUS
 from ..errors import HostLost, MemoryLimitExceeded, PoolClosed, TaskError, TaskTimeout, WorkerDied
 from ..events import AttemptEnded, TaskEnded
 from ..status import CANCELLED, DIED, FAILED, LOST, OUT_OF_MEMORY, RUNNING, STOPPING, SUCCEEDED, TIMED_OUT
@@ -17,6 +17,8 @@ from .stimuli import Action, Emit, Fail, Settle, SettleCancelled
 if TYPE_CHECKING:
     from .state import State
 
+LOST_LINK = 81
+"""The exit code of a slot that cannot answer: see `_worker/slot.py`."""
 _AFTER_SUCCESS = SUCCESS[RUNNING]
 MAX_LOSSES = 10
 """How often a task is run again after a loss that was not its doing."""
@@ -230,7 +232,7 @@ def _timeout(task: Task[Any], began: float) -> TaskTimeout:
 
 
 def _detail(death: Death) -> str:
-    if death.exit_code == 81:
+    if death.exit_code == LOST_LINK or death.why == BY_CANCEL:  # (by no cancel of the task's own: its pool saw the link end first)
         return "it could not answer any more: the task closed the slot's own descriptors"
     if death.leftovers:
         return "an earlier task had left a thread or a process in that slot (isolate=True avoids this)"

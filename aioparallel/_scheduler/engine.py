@@ -17,7 +17,7 @@ import logging
 import time
 from asyncio import Future
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from .._hosts.base import Death, Host, Outcome
@@ -93,7 +93,7 @@ class Engine:
         self._restarts = 0
         self._up: set[str] = set()
         self._settler = Settler(self.loop, self.state.endings, self._wake_waiters)
-        self._left: deque[Any] = deque()
+        self._actions: deque[Any] = deque()
         self._perform: dict[type, Callable[[Any], None]] = {
             Launch: self._launch,
             Settle: self._settler.settle,
@@ -160,14 +160,17 @@ class Engine:
         self._feeding = True
         perform = self._perform
         handle = self.state.handle
-        actions: Iterator[Any] = iter(())
+        actions = self._actions
         try:
-            while inbox:
-                actions = iter(handle(inbox.popleft(), _clock()))
-                for action in actions:
+            while True:
+                while actions:
+                    action = actions.popleft()
                     perform[type(action)](action)
+                if not inbox:
+                    break
+                actions.extend(handle(inbox.popleft(), _clock()))
         except BaseException:
-            self._left.extend(actions)
+            # What stands behind an action that raised is performed before anything else is handled: the state has counted on it.
             self.loop.call_soon(self._go_on)
             raise
         finally:
@@ -178,10 +181,6 @@ class Engine:
             self._wake_waiters()
 
     def _go_on(self) -> None:
-        """Perform what stood behind an action that raised."""
-        while self._left:
-            action = self._left.popleft()
-            self._perform[type(action)](action)
         self.feed(Clock())
 
     def _arm(self) -> None:

@@ -81,11 +81,13 @@ class Settler:
 
     def _catch_up(self) -> None:
         room = SETTLED_A_TURN
-        while self._later and room > 0:
-            room -= self._perform_one()
-        if self._later:
-            self._loop.call_soon(self._catch_up)
-        else:
+        try:
+            while self._later and room > 0:
+                room -= self._perform_one()
+        finally:  # a KeyboardInterrupt, in a hook of the user's
+            if self._later:
+                self._loop.call_soon(self._catch_up)
+        if not self._later:
             self._caught_up()
 
     def flush(self) -> None:
@@ -127,7 +129,8 @@ class Settler:
                 value, error = opened(task, attempt, flags, payload, buffers)
             except KeyboardInterrupt:
                 self._finish(task, None, PoolClosed("interrupted (KeyboardInterrupt) while its result was rebuilt"))
-                self._postpone(Settle(list(tasks)))
+                self._later.appendleft(Settle(list(tasks)))
+                self._loop.call_soon(self._catch_up)
                 raise
             if error is None and not task._asked:
                 _call(task, _future_set_result, value)
