@@ -76,7 +76,7 @@ class SlotLink:
 
     __slots__ = (
         "_answers", "_generation", "_host", "_incarnation", "_index", "_known", "_loop", "_on_end", "_path", "_pending",
-        "_permits", "_reader", "_reading", "_reports", "_socket", "_taker", "_writing", "napping",
+        "_permits", "_reader", "_reading", "_reporting", "_reports", "_socket", "_taker", "_unreported", "_writing", "napping",
     )  # fmt: skip
 
     def __init__(self, host: str, index: int, incarnation: int, reports: Reports, on_end: Callable[[int], None]) -> None:
@@ -91,6 +91,8 @@ class SlotLink:
         self._known: dict[int, None] = {}
         self._path = list(sys.path)
         self._generation = 0
+        self._unreported: list[Frame] = []
+        self._reporting = False
         self.napping = False
         """Whether answers are let come together: nobody is woken up by them."""
 
@@ -286,20 +288,28 @@ class SlotLink:
         return received
 
     def _report(self, frames: list[Frame]) -> None:
+        """Report frames, in order: those that come while others are reported (or after one of them raised) wait for those."""
+        unreported = self._unreported
+        unreported.extend(frames)
+        if self._reporting:
+            return
+        self._reporting = True
         position = 0
         try:
-            while position < len(frames):
-                if frames[position][0] == OUTCOME:
-                    outcomes = self._outcomes(frames, position)
+            while position < len(unreported):
+                if unreported[position][0] == OUTCOME:
+                    outcomes = self._outcomes(unreported, position)
                     position += len(outcomes)
                     self._reports.answered(self._host, self._index, self._incarnation, outcomes)
                 else:
                     position += 1
-                    self._report_other(*frames[position - 1])
+                    self._report_other(*unreported[position - 1])
         except BaseException:  # a KeyboardInterrupt, in a hook of the user's: what came behind is not lost
-            if position < len(frames):
-                self._loop.call_soon(self._report, frames[position:])
+            self._loop.call_soon(self._report, [])
             raise
+        finally:
+            del unreported[:position]
+            self._reporting = False
 
     def _outcomes(self, frames: list[Frame], position: int) -> list[Outcome]:
         """Return the outcomes that stand together from a position on."""
