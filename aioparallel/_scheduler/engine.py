@@ -118,11 +118,11 @@ class Engine:
         submitted = self._submitted
         submitted.append(task)
         if len(submitted) == 1:
-            if not self._feeding and self.state.has_idle_slot():
+            if not (self._feeding or self._settler.holding) and self.state.has_idle_slot():
                 self._look_after_slots()
             else:
                 self.loop.call_soon(self._turn)
-        elif len(submitted) >= BURST and not self._feeding:
+        elif len(submitted) >= BURST and not (self._feeding or self._settler.holding):
             self._look_after_slots(answers=True)
 
     def _look_after_slots(self, answers: bool = False) -> None:
