@@ -145,7 +145,7 @@ class SlotLink:
         if sys.path != self._path:
             self._path = list(sys.path)
             pieces.append(encode(SURROUND, 0, 0, pack(path_entries())))
-        # The permits first: a slot that finds an attempt without one takes it for called back.
+        # The permits first: the slot waits for them, and wakes up while the attempts are encoded.
         os.write(self._permits, bytes((generation,)) * len(attempts))
         for attempt in attempts:
             self._encode(attempt, generation, pieces)
@@ -365,5 +365,6 @@ class SlotLink:
 
     def drain(self) -> None:
         """Report what a dead slot had written."""
+        self._report([])  # what an interrupt has left over
         while self._reading >= 0 and self._take_in():
             pass

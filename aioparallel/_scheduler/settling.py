@@ -110,32 +110,34 @@ class Settler:
     def _settle(self, action: Settle) -> None:
         payload: Buffer
         buffers: Buffers
+        task: Task[Any] | None = None
         tasks = iter(action.tasks)
-        for task in tasks:
-            attempt = task._attempt
-            if attempt is None:
-                flags, payload, buffers = OK, task._payload, ()  # type: ignore[assignment]
-                task._payload = b""
-            else:
-                flags, payload, buffers = self._take_answer(task, attempt)
-                if task._sink is not None and flags & STATUS == OK:
-                    task._sink.part(attempt, OK, payload)
-                    self._finish(task, None, None)
+        try:
+            for task in tasks:
+                attempt = task._attempt
+                if attempt is None:
+                    flags, payload, buffers = OK, task._payload, ()  # type: ignore[assignment]
+                    task._payload = b""
+                else:
+                    flags, payload, buffers = self._take_answer(task, attempt)
+                    if task._sink is not None and flags & STATUS == OK:
+                        task._sink.part(attempt, OK, payload)
+                        self._finish(task, None, None)
+                        continue
+                if len(payload) > BIG_PICKLE:
+                    self._settle_in_thread(task, attempt, flags, payload, buffers)
                     continue
-            if len(payload) > BIG_PICKLE:
-                self._settle_in_thread(task, attempt, flags, payload, buffers)
-                continue
-            try:
                 value, error = opened(task, attempt, flags, payload, buffers)
-            except KeyboardInterrupt:
+                if error is None and not task._asked:
+                    _call(task, _future_set_result, value)
+                else:
+                    self._finish(task, value, error)
+        except KeyboardInterrupt:
+            if task is not None and not task.done():
                 self._finish(task, None, PoolClosed("interrupted (KeyboardInterrupt) while its result was rebuilt"))
-                self._later.appendleft(Settle(list(tasks)))
-                self._loop.call_soon(self._catch_up)
-                raise
-            if error is None and not task._asked:
-                _call(task, _future_set_result, value)
-            else:
-                self._finish(task, value, error)
+            self._later.appendleft(Settle(list(tasks)))
+            self._loop.call_soon(self._catch_up)
+            raise
 
     def _take_answer(self, task: Task[Any], attempt: Attempt) -> tuple[int, Buffer, Buffers]:
         """Take flags, payload and buffers out of an attempt, and break the circle of it and its task.

@@ -319,7 +319,10 @@ def exiting(exclude: set[int]) -> list[int]:
     found = []
     for pid in _pids():
         fields = _fields(pid) if pid not in exclude else []
-        if fields and int(fields[6]) & _PF_EXITING and not _is_dead(fields):
+        if fields and fields[0] in b"ZX" and not _is_dead(fields):
+            tasks = _tasks(pid)  # its first thread alone has ended: look at one that has not
+            fields = _fields(f"{pid}/task/{tasks[-1]}") if tasks else []
+        if fields and int(fields[6]) & _PF_EXITING and fields[0] not in b"ZX":
             found.append(pid)
     return found
 

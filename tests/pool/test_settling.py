@@ -69,6 +69,27 @@ async def test_closing_settles_what_has_answered() -> None:
             assert isinstance(task.exception(), PoolClosed) or task.result() == number
 
 
+def test_an_interrupt_in_a_map_costs_its_chunk_and_nothing_else() -> None:
+    loop = asyncio.new_event_loop()
+    try:
+
+        async def opened() -> Pool:
+            return await Pool(local=1).ready()
+
+        async def mapped() -> list[Any]:
+            return await pool.map(make_it, range(50), chunk=50, on_error="return")
+
+        pool = loop.run_until_complete(opened())
+        results = asyncio.ensure_future(mapped(), loop=loop)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(results)
+        found = loop.run_until_complete(asyncio.wait_for(results, 20))
+        assert len(found) == 50 and all(isinstance(one, PoolClosed) or one == number for number, one in enumerate(found))
+        loop.run_until_complete(asyncio.wait_for(pool.drain(), 20))
+    finally:
+        loop.close()
+
+
 def test_interrupts_in_hooks_lose_nothing_behind_them() -> None:
     loop = asyncio.new_event_loop()
     try:

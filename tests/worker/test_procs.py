@@ -178,6 +178,7 @@ rest()
     assert procs.state(pid) in ("S", "R")
     assert procs.tree_memory([pid]) > 8 << 20
     assert pid in procs.carriers("leaderless-")
+    assert pid not in procs.exiting(set()), "it lives on: a sweep must not wait for it"
     parent.stop()
     assert procs.freeze_tree(parent.pid) == [pid]
 
