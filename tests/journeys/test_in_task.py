@@ -175,7 +175,7 @@ async def test_at_a_kill_they_do_not_run(open_pool, tmp_path, how):
         pid = await pool.submit(insides.register_at_exit, str(tmp_path / "a"))
         if how == "cancel":
             task = pool.submit(deeds.ignore_being_asked, str(tmp_path / "begun"))
-            await written(tmp_path / "begun")  # one that was only sent would be called back, and the slot would live
+            await written(tmp_path / "begun.began")  # one that was only sent would be called back, and the slot would live
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
