@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import signal
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import pytest
 
 from .leaks import GRACE_SECONDS, Snapshot, lasting_leftovers
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C, and let the programs that tests start hear it: a shell has its background jobs ignore it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
