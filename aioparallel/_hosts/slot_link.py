@@ -18,23 +18,13 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
-from struct import Struct
 from typing import Any
 
 from .._jobs.task import Attempt
-from .._wire.codec import written
-from .._wire.frames import HEADER, MAX_BODY, READ_SIZE, Frame, FrameError, FrameReader, encode
-from .._wire.link import framed, unframed
+from .._wire.frames import READ_SIZE, Frame, FrameError, FrameReader, encode
+from .._wire.link import unframed
 from .._wire.memory import Buffer, Buffers
 from .._wire.messages import (
-    CALL,
-    CHUNK,
-    DEFINE,
-    EXTRAS,
-    FORGET,
-    FRESH,
-    LENGTH,
-    MEASURE,
     OUTCOME,
     OUTCOME_HEAD,
     PART,
@@ -42,15 +32,12 @@ from .._wire.messages import (
     PROGRESS_BODY,
     READY,
     RETIRE,
-    RUN,
-    RUN_HEAD,
     SURROUND,
     pack,
 )
 from .base import Outcome, Reports
+from .encoder import Encoder
 
-_RUN = Struct(HEADER.format + RUN_HEAD.format.lstrip("<"))
-_RUN_SIZE = RUN_HEAD.size
 _OUTCOME_SIZE = OUTCOME_HEAD.size
 HOLE_BYTES_A_TURN = 8 << 20
 """Bytes of one large buffer that are received before the loop may do something else."""
@@ -58,10 +45,6 @@ JOINED_BYTES = 1 << 15
 """Less is copied together and sent by one plain call; more would be fresh memory each time, whose page faults cost more than the copy."""
 PIECES = 64
 """How many pieces one call sends at the most."""
-KNOWN_FUNCTIONS = 2048
-"""Functions that a slot is trusted to remember: a closure made anew for each call is a new function each time."""
-MEASURED_SECONDS = 0.0005
-"""Attempts expected to be shorter are not asked for their CPU time, which would cost them a tenth."""
 FOREVER = math.inf
 
 
@@ -75,7 +58,7 @@ class SlotLink:
     """One slot's socket, permit pipe and answer pipe."""
 
     __slots__ = (
-        "_answers", "_generation", "_host", "_incarnation", "_index", "_known", "_loop", "_on_end", "_path", "_pending",
+        "_answers", "_encoder", "_generation", "_host", "_incarnation", "_index", "_loop", "_on_end", "_path", "_pending",
         "_permits", "_reader", "_reading", "_reporting", "_reports", "_socket", "_taker", "_unreported", "_writing", "napping",
     )  # fmt: skip
 
@@ -88,7 +71,7 @@ class SlotLink:
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader(apart=True)
         self._pending: deque[Buffer] = deque()
-        self._known: dict[int, None] = {}
+        self._encoder = Encoder()
         self._path = list(sys.path)
         self._generation = 0
         self._unreported: list[Frame] = []
@@ -147,55 +130,10 @@ class SlotLink:
             pieces.append(encode(SURROUND, 0, 0, pack(path_entries())))
         # The permits first: the slot waits for them, and wakes up while the attempts are encoded.
         os.write(self._permits, bytes((generation,)) * len(attempts))
+        encode_attempt = self._encoder.attempt
         for attempt in attempts:
-            self._encode(attempt, generation, pieces)
+            encode_attempt(attempt, generation, 0, attempt.task._deadline, pieces)
         self._write(pieces)
-
-    def _encode(self, attempt: Attempt, generation: int, pieces: list[Buffer]) -> None:
-        task = attempt.task
-        function = task._function
-        number = 0
-        if not isinstance(function, str):
-            number = function.number
-            if number not in self._known:
-                self._define(function, pieces)
-        options = task._options
-        mode = CALL if task._sink is None else CHUNK
-        if attempt.estimate >= MEASURED_SECONDS:
-            mode |= MEASURE
-        extras = task._extras
-        if extras:
-            extras = LENGTH.pack(len(extras)) + extras
-            mode |= EXTRAS
-        payload, buffers = written(task._payload), task._buffers
-        deadline = task._deadline
-        timeout, grace, memory = options.limits
-        size = _RUN_SIZE + len(extras) + len(payload)
-        if not buffers and size < MAX_BODY:
-            pieces.append(
-                _RUN.pack(RUN, generation, 0, size, attempt.ident, number, attempt.number, mode, deadline, timeout, grace, memory)
-            )
-            if extras:
-                pieces.append(extras)
-            pieces.append(payload)
-            return
-        body = RUN_HEAD.pack(number, attempt.number, mode, deadline, timeout, grace, memory) + extras
-        head, buffers = framed(RUN, generation, attempt.ident, body, payload, buffers)
-        pieces.append(head)
-        pieces.extend(memoryview(buffer).cast("B") for buffer in buffers)
-
-    def _define(self, function: Any, pieces: list[Buffer]) -> None:
-        if len(self._known) >= KNOWN_FUNCTIONS:
-            oldest = [number for number, _ in zip(self._known, range(KNOWN_FUNCTIONS // 4), strict=False)]
-            for number in oldest:
-                del self._known[number]
-            pieces.append(encode(FORGET, 0, 0, pack(*oldest)))
-        self._known[function.number] = None
-        name = function.name.encode()[:1000]
-        flags = FRESH if function.fresh else 0
-        head, buffers = framed(DEFINE, flags, function.number, len(name).to_bytes(2, "little") + name, function.data)
-        pieces.append(head)
-        pieces.extend(buffers)
 
     def recall(self) -> int:
         """Take back all permits that the slot has not taken; return how many."""

@@ -15,11 +15,10 @@ from __future__ import annotations
 import os
 import sys
 from _signal import SIGCHLD, set_wakeup_fd, signal
-from _socket import socket as Socket
-from select import POLLIN, POLLOUT, poll
+from select import POLLIN
 from time import monotonic
 
-from .._wire.frames import FrameReader, encode
+from .._wire.frames import encode
 from .._wire.messages import (
     BURIED,
     BY_CANCEL,
@@ -41,44 +40,47 @@ from .._wire.messages import (
 )
 from . import procs
 from .page import FOREVER, Page, make_memory, map_memory
-from .passing import receive_with_fds
 from .reaper import bury_all, reap, sweep
 from .spawner import Spawner
 from .ward import Check, Ward
+from .watch import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .channel import NearChannel
+
 
 class Agent:
     """The supervisor's state and its loop."""
 
-    def __init__(self, link: int, controller: int | None, template: tuple[int, int]) -> None:
+    def __init__(self, channel: NearChannel, controller: int | None, template: tuple[int, int]) -> None:
         """Take over the link to the pool, the controller's pidfd, and a template: its pid and our end of the socket to it."""
-        self._link = Socket(fileno=link)
-        self._link.setblocking(False)
+        self._channel = channel
         self._first_template = template
-        self._out = bytearray()
-        self._reader = FrameReader()
-        self._fds: list[int] = []
         self._controller = controller
         self._config: dict[str, Any] = {}
         self._wards: dict[int, Ward] = {}
         self._by_pid: dict[int, Ward] = {}
         self._spawner: Spawner | None = None
-        self._poll = poll()
+        self._watch = Watch()
         self._stop = False
         self._wake, wake = os.pipe()
-        os.set_blocking(self._wake, False)
-        os.set_blocking(wake, False)
         self._knocks, self._knocker = os.pipe()
-        os.set_blocking(self._knocks, False)
+        for fd in (self._wake, wake, self._knocks):
+            os.set_blocking(fd, False)
         signal(SIGCHLD, lambda *_: None)
         set_wakeup_fd(wake, warn_on_full_buffer=False)
-        self._own = [fd for fd in (link, self._wake, self._knocks, controller) if fd is not None]
-        for fd in self._own:
-            self._poll.register(fd, POLLIN)
+        self._watch.add({self._wake: POLLIN}, lambda: os.read(self._wake, 4096))
+        self._watch.add({self._knocks: POLLIN}, self._read_knocks)
+        if controller is not None:
+            self._watch.add({controller: POLLIN}, self.stop)
+        self._watch_channel()
+
+    def own(self) -> list[int]:
+        """Return our descriptors, which no other process may hold."""
+        return [*self._channel.own(), self._wake, self._knocks, *([] if self._controller is None else [self._controller])]
 
     # --- the loop
 
@@ -96,29 +98,26 @@ class Agent:
             self._remove_scratch()
             if buried:
                 self._tell(BURIED, 0)
-                self._flush()
+                self._channel.flush()
 
     def _turn(self) -> None:
         now = monotonic()
         due = self._next_due(now)
-        ready = self._poll.poll(None if due == FOREVER else max(0.0, due - now) * 1000 + 0.5)
-        for fd, _ in ready:
-            if fd == self._link.fileno():
-                self._read_link()
-            elif fd == self._knocks:
-                for index, incarnation in decode_knocks(os.read(self._knocks, KNOCK_SIZE * 512)):
-                    ward = self._wards.get(index)
-                    if ward is not None and ward.incarnation == incarnation:
-                        ward.next_look(monotonic())
-            elif fd == self._wake:
-                os.read(self._wake, 4096)
-            elif fd == self._controller:
-                self._stop = True
-            elif self._spawner is not None and self._spawner.owns(fd):
-                self._spawner.read()
+        self._watch.wait(None if due == FOREVER else max(0.0, due - now) + 0.0005)
         self._reap()
         self._look_at_clocks(monotonic())
-        self._flush()
+        if not self._channel.flush():
+            self._stop = True
+        self._watch_channel()
+
+    def _watch_channel(self) -> None:
+        self._watch.add(self._channel.interests(), self._read_link)
+
+    def _read_knocks(self) -> None:
+        for index, incarnation in decode_knocks(os.read(self._knocks, KNOCK_SIZE * 512)):
+            ward = self._wards.get(index)
+            if ward is not None and ward.incarnation == incarnation:
+                ward.next_look(monotonic())
 
     def _next_due(self, now: float) -> float:
         due = FOREVER if self._spawner is None else self._spawner.preload_until
@@ -155,55 +154,46 @@ class Agent:
     # --- the pool's link
 
     def _read_link(self) -> None:
-        try:
-            data, fds = receive_with_fds(self._link)
-        except (BlockingIOError, InterruptedError):
-            return
-        except ConnectionResetError:
-            data, fds = b"", []
-        if not data:
+        frames = self._channel.receive()
+        if frames is None:
             self._stop = True
             return
-        self._fds += fds
-        for kind, _, ident, body, _ in self._reader.feed(data):
+        for kind, _, ident, body, _ in frames:
             self._obey(kind, ident, body)
 
     def _obey(self, kind: int, ident: int, body: bytes) -> None:
         if kind == HELLO:
             (config,) = unpack(body)
             self._begin(config)
-        elif kind == SPAWN:
-            index, incarnation = unpack(body)
-            fds, self._fds = self._fds[:SLOT_FDS], self._fds[SLOT_FDS:]
-            self._spawn(index, incarnation, fds)
-        elif kind == KILL:
-            index, incarnation, grace = unpack(body)
-            ward = self._wards.get(index)
-            if ward is None or ward.incarnation != incarnation:
-                self._tell(MISSED, ident, index, incarnation)
-            elif ward.killed_for is None and ward.status is None:
-                self._check(ward, Check(ident, BY_CANCEL, grace))
-        elif kind == DISMISS:
-            index, incarnation, seconds = unpack(body)
-            ward = self._wards.get(index)
-            if ward is not None and ward.incarnation == incarnation:
-                ward.dismissed_at = monotonic() + seconds
         elif kind == CLOSE:
             self._stop = True
+        else:
+            self._obey_about_slot(kind, ident, unpack(body))
+
+    def _obey_about_slot(self, kind: int, ident: int, values: tuple[Any, ...]) -> None:
+        index, incarnation, *rest = values
+        if kind == SPAWN:
+            self._spawn(index, incarnation, self._channel.take_fds(SLOT_FDS))
+            return
+        ward = self._wards.get(index)
+        if ward is None or ward.incarnation != incarnation:
+            if kind == KILL:
+                self._tell(MISSED, ident, index, incarnation)
+        elif kind == KILL:
+            self._kill(index, ident, *rest)
+        elif kind == DISMISS:
+            self._dismiss(index, *rest)
+
+    def _kill(self, index: int, ident: int, grace: float) -> None:
+        ward = self._wards[index]
+        if ward.killed_for is None and ward.status is None:
+            self._check(ward, Check(ident, BY_CANCEL, grace))
+
+    def _dismiss(self, index: int, seconds: float) -> None:
+        self._wards[index].dismissed_at = monotonic() + seconds
 
     def _tell(self, kind: int, ident: int, *values: object) -> None:
-        self._out += encode(kind, 0, ident, pack(*values))
-
-    def _flush(self) -> None:
-        if not self._out:
-            return
-        try:
-            del self._out[: self._link.send(self._out)]
-        except (BlockingIOError, InterruptedError):
-            pass
-        except OSError:
-            self._stop = True
-        self._poll.modify(self._link.fileno(), POLLIN | POLLOUT if self._out else POLLIN)
+        self._channel.say(encode(kind, 0, ident, pack(*values)))
 
     def _begin(self, config: dict[str, Any]) -> None:
         wrong = mismatch(config)
@@ -216,7 +206,7 @@ class Agent:
         pages = make_memory(config["slots"])
         config["agent_fds"] = [pages, self._knocker]
         self._pages = map_memory(pages)
-        self._spawner = Spawner(config, self._first_template, self._poll, self._own, self._tell, self._born)
+        self._spawner = Spawner(config, self._first_template, self._watch, self.own, self._tell, self._born)
         self._tell(WELCOME, 0, {"pid": os.getpid(), "threads": procs.os_threads()})
 
     # --- slots
@@ -239,8 +229,8 @@ class Agent:
     def _look(self, ward: Ward) -> None:
         ident = ward.check.ident if ward.check is not None else 0
         if ward.look() == "missed":
-            self._tell(MISSED, ident, ward.index, ward.incarnation)
             ward.next_look(monotonic())
+            self._tell(MISSED, ident, ward.index, ward.incarnation)
 
     def _reap(self) -> None:
         dead = reap()

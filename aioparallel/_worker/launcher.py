@@ -33,8 +33,9 @@ def main(fd: int, controller_pid: int) -> None:
     code = 1
     try:
         from .agent import Agent
+        from .channel import NearChannel
 
-        agent = Agent(fd, controller, template)
+        agent = Agent(NearChannel(fd), controller, template)
         signal(SIGTERM, lambda *_: agent.stop())
         agent.run()
         code = 0

@@ -20,6 +20,7 @@ from .launcher import fork_template
 from .page import FOREVER
 from .passing import send_with_fds
 from .ward import Ward
+from .watch import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ class Spawner:
         self,
         config: dict[str, Any],
         template: tuple[int, int],
-        watch: poll,
-        agents_own: list[int],
+        watch: Watch,
+        agents_own: Callable[[], list[int]],
         tell: Callable[..., None],
         born: Callable[[Ward, int], None],
     ) -> None:
@@ -63,7 +64,7 @@ class Spawner:
         self._ready = False
         self.preload_until = monotonic() + PRELOAD_SECONDS
         """When the template must have preloaded (CLOCK_MONOTONIC seconds, inf: it has)."""
-        self._watch.register(fd, POLLIN)
+        self._watch.add({fd: POLLIN}, self.read)
         try:
             send_with_fds(self._socket, encode(CONFIGURE, 0, 0, pack(self._config)), self._config["agent_fds"])
         except OSError:
@@ -71,7 +72,7 @@ class Spawner:
 
     def _start(self) -> None:
         waiting = [fd for _, fds in self._to_fork for fd in fds]
-        self._adopt(fork_template([*self._agents_own, *waiting, *self._config["agent_fds"]]))
+        self._adopt(fork_template([*self._agents_own(), *waiting, *self._config["agent_fds"]]))
 
     def fork(self, ward: Ward, fds: list[int]) -> None:
         """Have a slot forked for a ward; it gets these descriptors, which are closed here."""
@@ -94,10 +95,6 @@ class Spawner:
                 self._socket.sendall(encode(CLEAN, 0, 0, pack(path)))
             except OSError:
                 pass  # the template died; what is left is removed with the pool
-
-    def owns(self, fd: int) -> bool:
-        """Return whether the template speaks on this descriptor."""
-        return self._socket is not None and fd == self._socket.fileno()
 
     def read(self) -> None:
         """Take in what the template says; it has said something."""
@@ -131,7 +128,7 @@ class Spawner:
 
     def _drop(self) -> None:
         if self._socket is not None:
-            self._watch.unregister(self._socket.fileno())
+            self._watch.drop(self._socket.fileno())
             self._socket.close()
         self._socket, self._ready = None, False
 
