@@ -183,6 +183,8 @@ class Pool(Submitter):
         self._maker: Maker = cast("Maker", None)
         self._readers: list[ref[Subscription]] = []
         """Weak: one that was dropped has gone, and events are built for the others alone."""
+        self._drained = True
+        """Whether all tasks had finished when it was closed."""
         self._opened_at = 0.0
         """On the loop's clock; 0: it never was open, and has no engine."""
         self._engine: Engine = cast("Engine", None)
@@ -238,7 +240,7 @@ class Pool(Submitter):
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if os.getpid() != self._pid:
             return  # a forked child left the block: the pool is its parent's
-        if self._phase != "open":
+        if self._phase != "open" and (kind is not None or self._phase != "draining"):
             await self.aclose()
             return
         if kind is None:
@@ -262,7 +264,7 @@ class Pool(Submitter):
         If cancelled: the rest is killed.
         """
         if self._phase == "closed":
-            return True
+            return self._drained
         self._check_here()
         if self._phase == "open":
             self._phase = "draining"
@@ -287,6 +289,8 @@ class Pool(Submitter):
         if self._phase == "closed":
             return
         self._check_here()
+        if self._phase != "closing":
+            self._drained = self._engine.idle
         self._phase = "closing"
         self._engine.close(reason)
         try:

@@ -42,6 +42,8 @@ class Death(NamedTuple):
     peak: int
     leftovers: bool
     asked: bool
+    detail: str = ""
+    """Why it died as it started, where that is known."""
 
 
 class Reports(Protocol):

@@ -6,6 +6,8 @@ Guarantees
 
 from __future__ import annotations
 
+from math import inf
+from pickle import dumps
 from struct import Struct
 from typing import Any
 
@@ -15,11 +17,13 @@ from .._wire.frames import HEADER, MAX_BODY, encode
 from .._wire.link import framed
 from .._wire.memory import Buffer
 from .._wire.messages import CALL, CHUNK, DEFINE, EXTRAS, FORGET, FRESH, LENGTH, MEASURE, RUN, RUN_HEAD, pack
+from .._worker.run import refuse
 
 _RUN = Struct(HEADER.format + RUN_HEAD.format.lstrip("<"))
 _RUN_SIZE = RUN_HEAD.size
 KNOWN_FUNCTIONS = 2048
-"""Functions that the other end is trusted to remember: a closure made anew for each call is a new function each time."""
+KNOWN_BYTES = 1 << 26
+"""What the other end is trusted to remember: a closure made anew for each call is a new function each time."""
 MEASURED_SECONDS = 0.0005
 """Attempts expected to be shorter are not asked for their CPU time, which would cost them a tenth."""
 
@@ -27,16 +31,29 @@ MEASURED_SECONDS = 0.0005
 class Encoder:
     """What was said on one link."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_bytes", "_known")
 
     def __init__(self) -> None:
-        self._known: dict[int, None] = {}
+        self._known: dict[int, int] = {}
+        """The bytes of each function that was said, by number."""
+        self._bytes = 0
 
     def attempt(self, attempt: Attempt, flags: int, mode: int, deadline: float, pieces: list[Buffer]) -> None:
         """Append what says an attempt: a RUN frame, behind a DEFINE where its function was not said yet.
 
-        flags: the frame's; mode: bits besides those that follow from the task; deadline: on the clock of the host it goes to.
+        flags: the frame's; mode: bits besides those that follow from the task; deadline: on the clock of the host it goes to. What
+        cannot be written (there is no memory for it) is said as a call that raises why.
         """
+        said = len(pieces)
+        try:
+            self._attempt(attempt, flags, mode, deadline, pieces)
+        except Exception as error:  # noqa: BLE001 - whatever it is, this attempt alone must end in it
+            del pieces[said:]
+            payload = dumps(((refuse, f"{type(error).__name__}: {error}"), {}))
+            body = RUN_HEAD.pack(0, attempt.number, CALL, inf, inf, 0.0, 0)
+            pieces.append(encode(RUN, flags, attempt.ident, body + payload))
+
+    def _attempt(self, attempt: Attempt, flags: int, mode: int, deadline: float, pieces: list[Buffer]) -> None:
         task = attempt.task
         function = task._function
         number = 0
@@ -61,23 +78,32 @@ class Encoder:
                 pieces.append(extras)
             pieces.append(payload)
             return
-        body = RUN_HEAD.pack(number, attempt.number, mode, deadline, timeout, grace, memory) + extras
-        head, buffers = framed(RUN, flags, attempt.ident, body, payload, buffers)
+        body = RUN_HEAD.pack(number, attempt.number, mode, deadline, timeout, grace, memory)
+        head, buffers = framed(RUN, flags, attempt.ident, body, extras + payload if extras else payload, buffers)
         pieces.append(head)
         pieces.extend(memoryview(buffer).cast("B") for buffer in buffers)
 
     def _define(self, function: Any, pieces: list[Buffer]) -> None:
-        if len(self._known) >= KNOWN_FUNCTIONS:
-            oldest = [number for number, _ in zip(self._known, range(KNOWN_FUNCTIONS // 4), strict=False)]
-            for number in oldest:
-                del self._known[number]
-            pieces.append(encode(FORGET, 0, 0, pack(*oldest)))
-        self._known[function.number] = None
-        name = function.name.encode()[:1000]
+        name = function.name.encode(errors="replace")[:1000]
         flags = FRESH if function.fresh else 0
         head, buffers = framed(DEFINE, flags, function.number, len(name).to_bytes(2, "little") + name, function.data)
+        self._forget(len(function.data), pieces)
+        self._known[function.number] = len(function.data)
+        self._bytes += len(function.data)
         pieces.append(head)
         pieces.extend(buffers)
+
+    def _forget(self, coming: int, pieces: list[Buffer]) -> None:
+        """Make room for a function: have the other end forget the oldest ones, a good many at once."""
+        if len(self._known) < KNOWN_FUNCTIONS and self._bytes + coming <= KNOWN_BYTES:
+            return
+        oldest: list[int] = []
+        while self._known and (len(self._known) > KNOWN_FUNCTIONS * 3 // 4 or self._bytes + coming > KNOWN_BYTES // 2):
+            number = next(iter(self._known))
+            self._bytes -= self._known.pop(number)
+            oldest.append(number)
+        if oldest:
+            pieces.append(encode(FORGET, 0, 0, pack(*oldest)))
 
 
 __all__ = ["Encoder"]

@@ -47,7 +47,7 @@ from .._wire.messages import (
 from .._worker.machine import temporary_folder, thread_environment, usable_cpus
 from ..errors import HostError
 from .base import Death, Host, Reports
-from .slot_link import SlotLink, path_entries
+from .slot_link import NO_SIGNAL, SlotLink, path_entries
 
 log = logging.getLogger("aioparallel")
 
@@ -211,7 +211,13 @@ class LocalHost(Host):
     def spawn(self, index: int, incarnation: int) -> None:
         """Make a slot's socket and pipes, and have the agent fork a process for them."""
         link = SlotLink(self.name, index, incarnation, self._reports, self._link_ended)
-        fds = link.open()
+        try:
+            fds = link.open()
+        except OSError as error:
+            why = f"for want of descriptors ({error.strerror})"
+            death = Death(index, incarnation, None, None, 0, 0, 0, 0, leftovers=False, asked=False, detail=why)
+            self._loop.call_soon(self._reports.slot_died, self.name, death)
+            return
         self._links[index] = link
         self._tell(SPAWN, 0, index, incarnation, fds=fds)
 
@@ -220,14 +226,22 @@ class LocalHost(Host):
         link = self._links.get(index)
         if link is not None:
             link.launch(attempts)
-            if patience >= NAP_SECONDS and link.nap() and self._alarm is None:
-                self._alarm = self._loop.call_later(patience, self._wake_links)
+            if patience >= NAP_SECONDS and link.nap():
+                self._set_alarm(patience)
 
     def _wake_links(self) -> None:
         """Take in the answers of all slots that may wait, at once: each wake-up costs more than what it does."""
         self._alarm = None
-        for link in [link for link in self._links.values() if link.napping]:
-            link.wake_up()
+        try:
+            for link in [link for link in self._links.values() if link.napping]:
+                link.wake_up()
+        finally:  # a KeyboardInterrupt, in a hook of the user's
+            if any(link.napping for link in self._links.values()):
+                self._set_alarm(0.0)
+
+    def _set_alarm(self, seconds: float) -> None:
+        if self._alarm is None:
+            self._alarm = self._loop.call_later(seconds, self._wake_links)
 
     def glance(self) -> None:
         """See `Host.glance`."""
@@ -242,7 +256,9 @@ class LocalHost(Host):
     def kill(self, index: int, ident: int, grace: float) -> None:
         """See `Host.kill`."""
         link = self._links.get(index)
-        if link is not None:
+        if link is not None and link.is_on_its_way(ident):
+            self._tell(KILL, 0, index, link.incarnation, 0.0)  # it will not begin before all of it has arrived
+        elif link is not None:
             self._tell(KILL, ident, index, link.incarnation, grace)
 
     def retire(self, index: int) -> None:
@@ -275,7 +291,7 @@ class LocalHost(Host):
         while self._pending:
             data, fds = self._pending[0]
             try:
-                count = socket.send_fds(self._agent, [data], fds) if fds else self._agent.send(data)
+                count = socket.send_fds(self._agent, [data], fds, NO_SIGNAL) if fds else self._agent.send(data, NO_SIGNAL)
             except (BlockingIOError, InterruptedError):
                 self._loop.add_writer(self._agent.fileno(), self._flush)
                 return

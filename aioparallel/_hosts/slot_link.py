@@ -25,9 +25,12 @@ from .._wire.frames import READ_SIZE, Frame, FrameError, FrameReader, encode
 from .._wire.link import unframed
 from .._wire.memory import Buffer, Buffers
 from .._wire.messages import (
+    ERA,
+    MAX_PERMITS,
     OUTCOME,
     OUTCOME_HEAD,
     PART,
+    PERMIT,
     PROGRESS,
     PROGRESS_BODY,
     READY,
@@ -43,6 +46,9 @@ HOLE_BYTES_A_TURN = 8 << 20
 """Bytes of one large buffer that are received before the loop may do something else."""
 JOINED_BYTES = 1 << 15
 """Less is copied together and sent by one plain call; more would be fresh memory each time, whose page faults cost more than the copy."""
+NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
+"""A program may have SIGPIPE kill it, and the slot may just have died."""
+NOTHING = 0, 0
 PIECES = 64
 """How many pieces one call sends at the most."""
 FOREVER = math.inf
@@ -58,8 +64,8 @@ class SlotLink:
     """One slot's socket, permit pipe and answer pipe."""
 
     __slots__ = (
-        "_answers", "_encoder", "_generation", "_host", "_incarnation", "_index", "_loop", "_on_end", "_path", "_pending",
-        "_permits", "_reader", "_reading", "_reporting", "_reports", "_socket", "_taker", "_unreported", "_writing", "napping",
+        "_answers", "_encoder", "_generation", "_held", "_host", "_incarnation", "_index", "_loop", "_on_end", "_on_its_way", "_path",
+        "_pending", "_permits", "_reader", "_reading", "_reporting", "_reports", "_socket", "_taker", "_unreported", "_writing", "napping",
     )  # fmt: skip
 
     def __init__(self, host: str, index: int, incarnation: int, reports: Reports, on_end: Callable[[int], None]) -> None:
@@ -71,6 +77,9 @@ class SlotLink:
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader(apart=True)
         self._pending: deque[Buffer] = deque()
+        self._held: list[tuple[Attempt | None, int]] = []
+        """Attempts that have their permits and wait to be written, with their generations (None: an era begins)."""
+        self._on_its_way = NOTHING
         self._encoder = Encoder()
         self._path = list(sys.path)
         self._generation = 0
@@ -85,18 +94,26 @@ class SlotLink:
         return self._incarnation
 
     def open(self) -> tuple[int, int, int]:
-        """Make the socket and the pipes; return the slot's ends, which the caller passes on and closes."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        self._taker, self._permits = os.pipe()
-        self._answers, answers = os.pipe()
-        for fd in (self._taker, self._permits, self._answers):
+        """Make the socket and the pipes; return the slot's ends, which the caller passes on and closes. Raises OSError."""
+        opened: list[int] = []
+        try:
+            ours, theirs = (end.detach() for end in socket.socketpair())
+            opened += (ours, theirs)
+            opened += os.pipe()
+            opened += os.pipe()
+            opened.append(os.dup(opened[2]))
+        except OSError:
+            for fd in opened:
+                os.close(fd)
+            raise
+        _, _, self._taker, self._permits, self._answers, answers, taker = opened
+        self._socket = socket.socket(fileno=ours)
+        for fd in (ours, self._taker, self._permits, self._answers):
             os.set_blocking(fd, False)
-        self._socket = ours
         self._writing = False
         self._reading = self._answers
-        self._loop.add_reader(self._answers, self._on_readable)
-        return theirs.detach(), os.dup(self._taker), answers
+        self._loop.add_reader(self._answers, self._take_in)
+        return theirs, taker, answers
 
     def close(self) -> None:
         """Let go of the slot."""
@@ -106,6 +123,7 @@ class SlotLink:
         if self._writing:
             self._loop.remove_writer(self._socket.fileno())
         self._pending.clear()
+        self._held.clear()
         self._socket.close()
         for fd in (self._taker, self._permits, self._answers):
             os.close(fd)
@@ -115,6 +133,7 @@ class SlotLink:
         self._reading = -1
         self._writing = False
         self._pending.clear()
+        self._held.clear()
         for fd in (self._socket.detach(), self._taker, self._permits, self._answers):
             if fd >= 0:
                 os.close(fd)
@@ -122,65 +141,95 @@ class SlotLink:
     # --- out
 
     def launch(self, attempts: Sequence[Attempt]) -> None:
-        """Send attempts and their permits."""
-        pieces: list[Buffer] = []
+        """Send attempts and their permits; while the slot does not take what it was sent before, they wait here."""
         generation = self._generation
+        if self._pending:
+            self._held += [(attempt, generation) for attempt in attempts]
+            os.write(self._permits, PERMIT.pack(generation) * len(attempts))  # without one, the slot would not look for more
+            return
+        pieces: list[Buffer] = []
         if sys.path != self._path:
             self._path = list(sys.path)
             pieces.append(encode(SURROUND, 0, 0, pack(path_entries())))
-        # The permits first: the slot waits for them, and wakes up while the attempts are encoded.
-        os.write(self._permits, bytes((generation,)) * len(attempts))
+        flags = generation & 0xFF
         encode_attempt = self._encoder.attempt
         for attempt in attempts:
-            encode_attempt(attempt, generation, 0, attempt.task._deadline, pieces)
-        self._write(pieces)
+            encode_attempt(attempt, flags, 0, attempt.task._deadline, pieces)
+        # The permits first: the slot waits for them, and wakes up while the attempts are written.
+        os.write(self._permits, PERMIT.pack(generation) * len(attempts))
+        if sum(map(len, pieces)) < JOINED_BYTES:
+            pieces = [b"".join(pieces)]
+        self._pending.extend(pieces)
+        self._write()
+        if self._pending and len(attempts) == 1:
+            self._on_its_way = attempts[0].ident, sum(map(len, self._pending))
+
+    def is_on_its_way(self, ident: int) -> bool:
+        """Return whether the slot's first attempt has not reached it whole, though it may have its permit: then nothing runs there."""
+        return self._on_its_way[0] == ident or any(attempt is not None and attempt.ident == ident for attempt, _ in self._held)
 
     def recall(self) -> int:
         """Take back all permits that the slot has not taken; return how many."""
         try:
-            taken = len(os.read(self._taker, 65536))
+            taken = len(os.read(self._taker, PERMIT.size * MAX_PERMITS)) // PERMIT.size
         except BlockingIOError:
             return 0
-        self._generation = (self._generation + 1) % RETIRE
+        del self._held[max(0, len(self._held) - taken) :]
+        generation = self._generation = (self._generation + 1) % RETIRE
+        if not generation & 0xFF:
+            if self._pending:
+                self._held.append((None, generation))
+            else:
+                self._begin_era(generation)
+                self._write()
         return taken
+
+    def _begin_era(self, generation: int) -> None:
+        self._pending.append(encode(ERA, 0, generation >> 8, b""))
 
     def retire(self) -> None:
         """Ask the slot, which has nothing to do, to end."""
-        os.write(self._permits, bytes((RETIRE,)))
+        os.write(self._permits, PERMIT.pack(RETIRE))
 
-    def _write(self, pieces: list[Buffer]) -> None:
-        waiting = bool(self._pending)
-        if not waiting and sum(map(len, pieces)) < JOINED_BYTES:
-            pieces = [b"".join(pieces)]
-        self._pending.extend(pieces)
-        if not waiting:
-            self._on_writable()
-
-    def _on_writable(self) -> None:
+    def _write(self) -> None:
+        """Write what the socket takes now."""
+        pending = self._pending
         sent = 0
         try:
-            while self._pending and sent < HOLE_BYTES_A_TURN:
-                count = self._socket.sendmsg(list(islice(self._pending, PIECES)))
+            while pending and sent < HOLE_BYTES_A_TURN:
+                count = self._socket.sendmsg(list(islice(pending, PIECES)), (), NO_SIGNAL)
                 sent += count
-                while self._pending and count >= len(self._pending[0]):
-                    count -= len(self._pending.popleft())
+                while pending and count >= len(pending[0]):
+                    count -= len(pending.popleft())
                 if count:
-                    self._pending[0] = memoryview(self._pending[0])[count:]
+                    pending[0] = memoryview(pending[0])[count:]
         except BlockingIOError:
             pass
         except OSError:
-            self._pending.clear()  # the slot is dead or let go of its socket: its agent will tell, what is written does not matter
-        if bool(self._pending) != self._writing:
+            pending.clear()  # the slot is dead or let go of its socket: its agent will tell, what is written does not matter
+        ident, left = self._on_its_way
+        if ident:
+            self._on_its_way = (ident, left - sent) if pending and sent < left else NOTHING
+        if bool(pending) != self._writing:
             self._writing = not self._writing
             if self._writing:
                 self._loop.add_writer(self._socket.fileno(), self._on_writable)
             else:
                 self._loop.remove_writer(self._socket.fileno())
 
-    # --- in
+    def _on_writable(self) -> None:
+        self._write()
+        while self._held and not self._pending:
+            attempt, generation = self._held.pop(0)
+            if attempt is None:
+                self._begin_era(generation)
+            else:
+                pieces: list[Buffer] = []
+                self._encoder.attempt(attempt, generation & 0xFF, 0, attempt.task._deadline, pieces)
+                self._pending.extend(pieces)
+            self._write()
 
-    def _on_readable(self) -> None:
-        self._take_in()
+    # --- in
 
     def glance(self) -> None:
         """Take in small answers that have come, and leave a large buffer to the loop."""
@@ -278,10 +327,10 @@ class SlotLink:
 
     def wake_up(self) -> None:
         """Take in the answers that have come together."""
-        self.napping = False
+        if self.napping:
+            self.napping = False
+            self._loop.add_reader(self._answers, self._take_in)
         self._take_in()
-        if not self.napping and self._reading == self._answers:
-            self._loop.add_reader(self._answers, self._on_readable)
 
     def _read_from(self, fd: int) -> None:
         """Have the loop watch this descriptor, and no other (-1: none)."""
@@ -293,7 +342,7 @@ class SlotLink:
             self._loop.remove_reader(self._reading)
         self._reading = fd
         if fd >= 0:
-            self._loop.add_reader(fd, self._on_readable)
+            self._loop.add_reader(fd, self._take_in)
 
     def _ended(self) -> None:
         """The slot's end was closed: it died, or a task closed it under its hands (then it can answer nothing any more)."""

@@ -29,9 +29,12 @@ def assign(state: State, now: float, actions: list[Action]) -> None:
         return
     limit = state.max_tasks_per_slot
     open_slots = [slot for slot in state.slots.values() if slot.room(limit)]
-    free = sum(not slot.outstanding for slot in open_slots)
-    if waiting > free:
-        open_slots += _begin_slots(state, waiting - free, now, actions)
+    missing = waiting - sum(not slot.outstanding for slot in open_slots)
+    if state.isolated:
+        fresh = sum(not slot.launched and not slot.outstanding for slot in open_slots)
+        missing = max(missing, len(state.isolated) - fresh)
+    if missing > 0:
+        open_slots += _begin_slots(state, missing, now, actions)
     if state.isolated:
         _assign_isolated(state, open_slots, now, actions)
     if open_slots and state.queue:
@@ -118,10 +121,13 @@ def _launch(state: State, slot: Slot, batch: list[Attempt], was_empty: bool, now
 
 
 def _assign_isolated(state: State, open_slots: list[Slot], now: float, actions: list[Action]) -> None:
-    """Give isolated tasks the slots that never served; where there are none, let an idle one end to make room."""
+    """Give isolated tasks the slots that never served; where there are none, let an idle one end to make room.
+
+    They have their turn, and no more: a task that was submitted before gets a slot before them.
+    """
     for slot in [slot for slot in open_slots if not slot.outstanding and not slot.launched]:
-        task = state.isolated.head()
-        if task is None:
+        task, other = state.isolated.head(), state.queue.head()
+        if task is None or (other is not None and other._queued < task._queued):
             return
         state.isolated.pop()
         open_slots.remove(slot)
@@ -173,6 +179,7 @@ def replace(state: State, dead: Slot, now: float, actions: list[Action]) -> None
     host = state.hosts[dead.host]
     if host.failed is None and not host.down and now >= host.spawn_after and not dead.exclusive and dead.key not in state.slots:
         _begin(state, host, dead.index, now, actions)
+    begin_wanted(state, state.wanted, now, actions)
 
 
 def begin_wanted(state: State, slots: int, now: float, actions: list[Action]) -> None:

@@ -27,7 +27,7 @@ from .._wire.memory import Buffer
 from .._wire.messages import STATUS
 from ..errors import HostError
 from ..events import Event, TaskProgressed
-from ..status import PoolStatus, SlotStatus
+from ..status import RETIRING, PoolStatus, SlotStatus
 from .ledger import Slot
 from .settling import Settler
 from .state import State
@@ -235,7 +235,7 @@ class Engine:
         """Return whether so many slots are up (0: whether a host can begin slots)."""
         if not slots:
             return bool(self._up)
-        return sum(slot.pid is not None for slot in self.state.slots.values()) >= slots
+        return sum(slot.pid is not None and slot.state != RETIRING for slot in self.state.slots.values()) >= slots
 
     def load(self) -> tuple[int, int]:
         """Return (busy slots, queued tasks)."""

@@ -12,10 +12,10 @@ How it works
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
 from typing import Any
 from weakref import ref
 
+from .._hosts.base import Death
 from .._jobs.task import Attempt, Place, Task
 from .._wire.messages import ASKED
 from ..errors import HostError, PoolClosed, TaskTimeout
@@ -48,6 +48,7 @@ from .stimuli import (
     Submitted,
     Wanted,
 )
+from .timers import Timers
 
 CONFIRM_SECONDS = 5.0
 """How long a cancelled task waits for the death of its process tree, once that may be killed."""
@@ -95,8 +96,8 @@ class State:
         """Whether somebody subscribes to events: else none is built."""
         self.endings = Endings(self)
         self.silence_due = NEVER
-        self._timers: list[tuple[float, int, str, Any]] = []
-        self._timer_count = 0
+        self._timers = Timers()
+        self.at = self._timers.at
         self._handlers: dict[type, Any] = {
             Submitted: self._submitted,
             Wanted: self._wanted,
@@ -122,12 +123,7 @@ class State:
     @property
     def next_due(self) -> float:
         """When `Clock` is due (inf: not at all)."""
-        return min(self._timers[0][0] if self._timers else NEVER, self.silence_due)
-
-    def at(self, when: float, kind: str, what: object) -> None:
-        """Have `_clock` do something at a time."""
-        self._timer_count += 1
-        heappush(self._timers, (when, self._timer_count, kind, what))
+        return min(self._timers.next_due, self.silence_due)
 
     def queue_of(self, task: Task[Any]) -> Queue:
         """Return the queue that a task waits in."""
@@ -233,8 +229,12 @@ class State:
             attempt = outstanding.popleft()
             slot.load -= attempt.estimate
             slot.done += 1
-            if slot.killing == attempt.ident and outcome[1] & ASKED:
-                slot.killing = 0  # it ended within its grace; the agent says so only when that is over
+            if slot.killing == attempt.ident:
+                # It ended within its grace, or was asked when it had ended; the agent would say so only when that is over.
+                if outcome[1] & ASKED:
+                    slot.killing = 0
+                elif attempt.task._options.grace:
+                    actions.append(Kill(slot.host, slot.index, attempt.ident, 0.0))
             ended(attempt, outcome, now, settled, actions)
         if slot.done == done:
             return
@@ -323,19 +323,19 @@ class State:
             actions.append(Emit(SlotEnded(at=now + self.epoch, host=slot.host, slot=slot.index, exit_code=code, signal=number)))
         self.endings.slot_died(slot, death, now, actions)
         if not started and not slot.done:
-            self._start_failed(slot.host, death.exit_code, death.signal, now, actions)
+            self._start_failed(slot.host, death, now, actions)
         if self.closing is None:
             replace(self, slot, now, actions)
             assign(self, now, actions)
 
-    def _start_failed(self, name: str, code: int | None, number: int | None, now: float, actions: list[Action]) -> None:
+    def _start_failed(self, name: str, death: Death, now: float, actions: list[Action]) -> None:
         host = self.hosts[name]
         host.start_failures += 1
         host.spawn_after = now + 0.05 * 2**host.start_failures
         self.at(host.spawn_after, "spawn", name)
         if host.start_failures >= START_FAILURES:
-            how = f"code {code}" if number is None else f"signal {number}"
-            reason = f"{START_FAILURES} slots in a row died as they started, the last with {how}"
+            how = death.detail or (f"with code {death.exit_code}" if death.signal is None else f"with signal {death.signal}")
+            reason = f"{START_FAILURES} slots in a row died as they started, the last {how}"
             self._host_failed(HostFailed(name, reason), now, actions)
 
     # --- hosts
@@ -408,8 +408,7 @@ class State:
     # --- time
 
     def _clock(self, _: Clock, now: float, actions: list[Action]) -> None:
-        while self._timers and self._timers[0][0] <= now:
-            kind, what = heappop(self._timers)[2:]
+        for kind, what in self._timers.due(now):
             if kind == "deadline":
                 task = what()
                 if task is not None:

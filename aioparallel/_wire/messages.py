@@ -17,15 +17,21 @@ PROTOCOL = 1
 
 # pool -> slot
 RUN = 1
-"""One attempt. flags: the generation of its permit; ident: the attempt; body: RUN_HEAD, extras, the pickled arguments."""
+"""One attempt. flags: its permit's generation (the lowest 8 bits); ident: the attempt; body: RUN_HEAD, extras, the pickled arguments."""
 DEFINE = 2
 """A function's pickle. flags: FRESH or 0; ident: its number; body: u16 length of its name, the name, the pickle."""
 SURROUND = 3
 """The controller's `sys.path` and working directory, where they have changed. body: packed (path entries, folder)."""
 FORGET = 5
 """Functions that will not be named again. body: their packed numbers."""
-RETIRE = 255
-"""No frame, but a byte in the permit pipe, where generations are smaller: run the functions registered with `atexit` and end."""
+ERA = 6
+"""What follows belongs to later generations. ident: their upper bits."""
+PERMIT = Struct("<I")
+"""What goes through the permit pipe, one for each attempt: its generation, of which a RUN frame carries the lowest 8 bits. Pipes keep
+pieces of such a size whole."""
+RETIRE = 0xFFFFFFFF
+"""As a permit: run the functions registered with `atexit` and end."""
+MAX_PERMITS = 4096
 
 # slot -> pool
 READY = 16

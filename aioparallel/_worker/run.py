@@ -27,7 +27,7 @@ from .._wire.messages import (
     UNREADABLE,
     UNSENDABLE,
 )
-from ..errors import TaskCancelled
+from ..errors import SerializationError, TaskCancelled
 from . import context
 from .store import Store
 
@@ -52,18 +52,17 @@ class Call:
     def __init__(self, ident: int, body: bytes, buffers: Buffers) -> None:
         self.ident = ident
         self.function, self.attempt, mode, self.deadline, self.timeout, self.grace, self.memory = RUN_HEAD.unpack_from(body)
-        head = _HEAD_SIZE
+        if buffers:
+            self.payload, self.buffers = unframed(body, _HEAD_SIZE, buffers)
+        else:
+            self.payload, self.buffers = body[_HEAD_SIZE:], ()
         self.extras = None
         if mode & EXTRAS:
-            (length,) = LENGTH.unpack_from(body, head)
-            self.extras = body[head + 4 : head + 4 + length]
-            head += 4 + length
+            (length,) = LENGTH.unpack_from(self.payload)
+            self.extras = self.payload[4 : 4 + length]
+            self.payload = self.payload[4 + length :]
         self.mode = mode & CHUNK
         self.measure = mode & MEASURE
-        if buffers:
-            self.payload, self.buffers = unframed(body, head, buffers)
-        else:
-            self.payload, self.buffers = body[head:], ()
 
 
 def begin(call: Call, name: str) -> None:
@@ -107,6 +106,11 @@ def perform(call: Call, store: Store, run_coroutine: Callable[[Any], Any], arm: 
         return failure(error, EXITED)
 
 
+def refuse(why: str) -> None:
+    """Stand for a call that could not be sent."""
+    raise SerializationError(f"the call could not be sent: {why}")
+
+
 def success(result: object) -> Outcome:
     """Return the outcome of a call that gave `result`, which may prove to be unsendable."""
     try:
@@ -134,4 +138,4 @@ def _no_coroutine() -> type:
 
 _CoroutineType = _no_coroutine()
 
-__all__ = ["CALL", "CHUNK", "OK", "Call", "Outcome", "begin", "failure", "perform", "success"]
+__all__ = ["CALL", "CHUNK", "OK", "Call", "Outcome", "begin", "failure", "perform", "refuse", "success"]

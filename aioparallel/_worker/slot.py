@@ -6,7 +6,7 @@ Guarantees
     ends.
 
 How it works
-    Attempts arrive ahead of time on the slot's socket; one permit byte each arrives on a pipe. The slot waits for a permit, takes it,
+    Attempts arrive ahead of time on the slot's socket; one permit each arrives on a pipe. The slot waits for a permit, takes it,
     and begins the attempt it belongs to. (Waiting there, it wakes up while the pool still writes the attempt.) The pool calls attempts
     back by taking the permits out of the pipe itself: what it gets, the slot can no longer begin. Permits carry a generation that rises
     with every recall, and so do attempts: a permit of a later generation makes the slot skip the attempts that were called back.
@@ -31,12 +31,14 @@ from .._wire.messages import (
     BY_TIMEOUT,
     CHUNK,
     DEFINE,
+    ERA,
     EXITED,
     FORGET,
     FRESH,
     OUTCOME,
     OUTCOME_HEAD,
     PART,
+    PERMIT,
     PROGRESS,
     PROGRESS_BODY,
     READY,
@@ -90,7 +92,7 @@ class Slot:
         self._inbox: deque[Frame] = deque()
         self._wait = poll()  # the pipe is shared with the pool, which must not block on it
         self._wait.register(self._permits, POLLIN)
-        self._running = self._armed = 0
+        self._running = self._armed = self._era = 0
         self._async_task: tuple[AbstractEventLoop, Any] | None = None
         surrounding.send_progress = self._send_progress
         context.surrounding = surrounding
@@ -114,15 +116,16 @@ class Slot:
         """Wait for a permit and take it; return its generation."""
         while True:
             try:
-                permit = os.read(self._permits, 1)
+                permit = os.read(self._permits, PERMIT.size)
             except BlockingIOError:
                 self._wait.poll()
                 continue
             if not permit:
                 raise EOFError
-            if permit[0] == RETIRE:
+            generation = int.from_bytes(permit, "little")
+            if generation == RETIRE:
                 retire()
-            return permit[0]
+            return generation
 
     def _called_for(self, generation: int) -> Frame:
         """Return the first attempt of a generation; those before it were called back."""
@@ -133,7 +136,7 @@ class Slot:
             frame = inbox.popleft()
             if frame[0] != RUN:
                 self._control(frame)
-            elif frame[1] == generation:
+            elif self._era | frame[1] == generation:
                 return frame
 
     def _control(self, frame: Frame) -> None:
@@ -141,10 +144,12 @@ class Slot:
         if kind == DEFINE:
             length = int.from_bytes(body[:2], "little")
             data = buffers[0] if buffers else body[2 + length :]
-            self.store.define(ident, body[2 : 2 + length].decode(), data, bool(flags & FRESH))
+            self.store.define(ident, body[2 : 2 + length].decode(errors="replace"), data, bool(flags & FRESH))
         elif kind == FORGET:
             for number in unpack(body):
                 self.store.forget(number)
+        elif kind == ERA:
+            self._era = ident << 8
         elif kind == SURROUND:
             (sys.path[:],) = unpack(body)
             self._baseline.path = list(sys.path)

@@ -18,7 +18,7 @@ from aioparallel._scheduler.ledger import (
     UNKNOWN_SECONDS,
     Ledger,
 )
-from aioparallel._scheduler.stimuli import Launch, Recall, Retire, Spawn, Submitted
+from aioparallel._scheduler.stimuli import Launch, Recall, Retire, Spawn, Submitted, Wanted
 from aioparallel.status import IDLE, QUEUED, RUNNING
 from aioparallel.testing import ScriptedSlot, Simulation
 
@@ -295,6 +295,44 @@ def test_a_fresh_slot_whose_isolated_task_was_called_back_serves_others() -> Non
     other = sim.submit()
     (slot,) = up(sim)
     assert slot.answer().task is other
+
+
+def test_an_isolated_task_does_not_wait_for_a_used_slot_to_end_where_there_is_room_for_another() -> None:
+    sim = Simulation(slots=2)
+    teach(sim, "f", 0.001)
+    (used,) = sim.slots()
+    alone = sim.submit(isolate=True)
+    assert not used.retiring
+    fresh = up(sim)[1]
+    assert fresh.answer().task is alone
+
+
+def test_who_waits_longer_is_served_before_isolated_tasks() -> None:
+    sim = Simulation(slots=1)
+    sim.submit(isolate=True)
+    (slot,) = up(sim)
+    sim.clock.advance(1.0)
+    first = sim.submit()
+    sim.clock.advance(1.0)
+    later = sim.submit(isolate=True)
+    slot.answer()
+    slot.die(exit_code=0)
+    (slot,) = up(sim)
+    assert slot.answer().task is first and slot.retiring
+    slot.die(exit_code=0)
+    (slot,) = up(sim)
+    assert slot.answer().task is later
+
+
+def test_slots_that_somebody_wished_to_see_up_are_begun_again_after_isolated_tasks() -> None:
+    sim = Simulation(slots=2)
+    sim.feed(Wanted(2))
+    up(sim)
+    sim.submit(isolate=True)
+    slot = next(slot for slot in sim.slots() if slot.outstanding)
+    slot.answer()
+    slot.die(exit_code=0)
+    assert len(sim.slots()) == 2
 
 
 def test_a_slot_ends_after_its_number_of_tasks_and_is_replaced() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from aioparallel._scheduler.state import AGAIN_SECONDS, CONFIRM_SECONDS
 from aioparallel._scheduler.stimuli import CancelAsked, Kill, Submitted
+from aioparallel._scheduler.timers import SLACK
 from aioparallel.events import CancelUnconfirmed
 from aioparallel.status import IDLE, QUEUED, RUNNING, STOPPING
 from aioparallel.testing import ScriptedSlot, Simulation
@@ -236,3 +237,28 @@ def test_ten_thousand_that_wait_are_cancelled_without_a_kill() -> None:
     slot.up()
     slot.answer()
     assert sim.state.slots["local", 0].state == IDLE
+
+
+def test_a_request_to_stop_that_met_an_attempt_at_its_end_does_not_cost_its_slot_the_grace() -> None:
+    """The answer was under way when it was asked, so the answer does not say so; the agent is asked to look once more."""
+    sim, slot = running(grace=100.0)
+    task = slot.running.task
+    after = sim.submit()
+    task.cancel()
+    slot.finish()
+    slot.kills.clear()  # as the agent does that has asked: it looks again when the grace is over
+    slot.deliver()
+    assert task.cancelled() and after.state == QUEUED
+    assert slot.look_at_kill() == "missed"
+    assert slot.answer().task is after
+
+
+def test_timers_of_tasks_that_ended_do_not_pile_up() -> None:
+    sim = Simulation(slots=1)
+    (slot,) = (sim.submit(), *sim.slots())[1:]
+    slot.up()
+    slot.answer(seconds=0.0001)
+    for _ in range(3 * SLACK):
+        sim.submit(deadline=1e6)
+        slot.answer(seconds=0.0001)
+    assert len(sim.state._timers) <= SLACK
