@@ -17,7 +17,8 @@ from .lifecycle import LAUNCHED, slot_after
 from .stimuli import Action, Emit, Launch, Spawn
 
 if TYPE_CHECKING:
-    from .state import HostRecord, State
+    from .hosts import HostRecord
+    from .state import State
 
 NEVER = float("inf")
 
@@ -134,7 +135,7 @@ def _assign_isolated(state: State, open_slots: list[Slot], now: float, actions: 
         slot.exclusive = True
         _launch(state, slot, [_attempt(task, slot, state.estimate(task))], True, now, actions)
     if all(host.failed is not None for host in state.hosts.values()):
-        state.fail_waiting(state.isolated, now, actions)  # a fresh slot never comes: those there are serve the others
+        state.endings.fail_waiting(state.isolated, now, actions)  # a fresh slot never comes: those there are serve the others
         return
     coming = sum(slot.state == "retiring" for slot in state.slots.values())
     for slot in [slot for slot in open_slots if slot.state == IDLE and not slot.outstanding]:
@@ -149,8 +150,8 @@ def _begin_slots(state: State, wanted: int, now: float, actions: list[Action]) -
     begun: list[Slot] = []
     usable = [host for host in state.hosts.values() if host.failed is None]
     if not usable and all(slot.state == RETIRING for slot in state.slots.values()):
-        state.fail_waiting(state.queue, now, actions)
-        state.fail_waiting(state.isolated, now, actions)
+        state.endings.fail_waiting(state.queue, now, actions)
+        state.endings.fail_waiting(state.isolated, now, actions)
         return begun
     for host in usable:
         if host.down or now < host.spawn_after:

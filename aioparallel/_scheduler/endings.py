@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from .._hosts.base import Death, Outcome
 from .._jobs.task import Attempt, Task
 from .._wire.messages import ASKED, BY_CANCEL, BY_DEADLINE, BY_MEMORY, BY_TIMEOUT, OK, OUT_OF_MEMORY as CEILING, STATUS
-from ..errors import HostLost, MemoryLimitExceeded, PoolClosed, TaskError, TaskTimeout, WorkerDied
+from ..errors import HostError, HostLost, MemoryLimitExceeded, PoolClosed, TaskError, TaskTimeout, WorkerDied
 from ..events import AttemptEnded, TaskEnded
 from ..status import CANCELLED, DIED, FAILED, LOST, OUT_OF_MEMORY, RUNNING, STOPPING, SUCCEEDED, TIMED_OUT
 from .ledger import Slot
 from .lifecycle import SETTLED, SUCCESS, task_after
+from .queue import Queue
 from .stimuli import Action, Emit, Fail, Settle, SettleCancelled
 
 if TYPE_CHECKING:
@@ -162,6 +163,12 @@ class Endings:
             self._fail(task, error, attempt, now, actions)
             return
         self._state.requeue([attempt], "lost", now, actions)
+
+    def fail_waiting(self, queue: Queue, now: float, actions: list[Action]) -> None:
+        """No host will ever offer a slot for these: say so."""
+        host = next(host for host in self._state.hosts.values() if host.failed is not None)
+        for task in queue.take_all():
+            self.failed(task, HostError(host.name, host.failed or ""), None, now, actions)
 
     def _failed_attempt(self, attempt: Attempt, how: str, error: TaskError | None, now: float, actions: list[Action]) -> None:
         """An attempt failed by the task's own doing: try again if that was asked for, else settle with `error`, or what it answered."""

@@ -12,17 +12,19 @@ How it works
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from weakref import ref
 
-from .._hosts.base import Death
 from .._jobs.task import Attempt, Place, Task
 from .._wire.messages import ASKED
-from ..errors import HostError, PoolClosed, TaskTimeout
-from ..events import CancelUnconfirmed, HostDown as HostDownEvent, HostUp as HostUpEvent, SlotEnded, SlotStarted, TaskSubmitted
-from ..status import IDLE, QUEUED, RUNNING, STARTING, STOPPING
+from ..errors import PoolClosed, TaskTimeout
+from ..events import CancelUnconfirmed, SlotEnded, SlotStarted, TaskSubmitted
+from ..status import IDLE, QUEUED, RUNNING, STOPPING
+from . import hosts
 from .assign import assign, begin_wanted, call_back_from_silent, even_out, replace
 from .endings import Endings
+from .hosts import HostRecord
 from .ledger import Ledger, Slot
 from .lifecycle import SETTLED, slot_after, task_after
 from .queue import Queue
@@ -54,33 +56,14 @@ CONFIRM_SECONDS = 5.0
 """How long a cancelled task waits for the death of its process tree, once that may be killed."""
 AGAIN_SECONDS = 0.002
 """A kill that found its attempt not yet begun is repeated after this."""
-START_FAILURES = 5
-"""So many slots in a row may die as they start before the host gives up."""
 NEVER = float("inf")
-
-
-class HostRecord:
-    """A host as the scheduler sees it."""
-
-    __slots__ = ("down", "failed", "incarnations", "limbo", "name", "slots", "spawn_after", "start_failures")
-
-    def __init__(self, name: str, slots: int) -> None:
-        self.name = name
-        self.slots = slots
-        self.down = False
-        self.failed: str | None = None
-        self.start_failures = 0
-        self.spawn_after = 0.0
-        self.incarnations = [0] * slots
-        self.limbo: list[Task[Any]] = []
-        """Tasks that are being cancelled, whose trees the next agent will kill."""
 
 
 class State:
     """All that the scheduler knows."""
 
-    def __init__(self, hosts: dict[str, int], *, max_tasks_per_slot: int | None = None, epoch: float = 0.0) -> None:
-        self.hosts = {name: HostRecord(name, slots) for name, slots in hosts.items()}
+    def __init__(self, slots: dict[str, int], *, max_tasks_per_slot: int | None = None, epoch: float = 0.0) -> None:
+        self.hosts = {name: HostRecord(name, count) for name, count in slots.items()}
         self.slots: dict[tuple[str, int], Slot] = {}
         self.queue = Queue()
         self.isolated = Queue()
@@ -108,9 +91,9 @@ class State:
             SlotDied: self._slot_died,
             Missed: self._missed,
             Clock: self._clock,
-            HostUp: self._host_up,
-            HostDown: self._host_down,
-            HostFailed: self._host_failed,
+            HostUp: partial(hosts.up, self),
+            HostDown: partial(hosts.down, self),
+            HostFailed: partial(hosts.failed, self),
             Closing: self._close,
         }
 
@@ -323,67 +306,10 @@ class State:
             actions.append(Emit(SlotEnded(at=now + self.epoch, host=slot.host, slot=slot.index, exit_code=code, signal=number)))
         self.endings.slot_died(slot, death, now, actions)
         if not started and not slot.done:
-            self._start_failed(slot.host, death, now, actions)
+            hosts.start_failed(self, slot.host, death, now, actions)
         if self.closing is None:
             replace(self, slot, now, actions)
             assign(self, now, actions)
-
-    def _start_failed(self, name: str, death: Death, now: float, actions: list[Action]) -> None:
-        host = self.hosts[name]
-        host.start_failures += 1
-        host.spawn_after = now + 0.05 * 2**host.start_failures
-        self.at(host.spawn_after, "spawn", name)
-        if host.start_failures >= START_FAILURES:
-            how = death.detail or (f"with code {death.exit_code}" if death.signal is None else f"with signal {death.signal}")
-            reason = f"{START_FAILURES} slots in a row died as they started, the last {how}"
-            self._host_failed(HostFailed(name, reason), now, actions)
-
-    # --- hosts
-
-    def _host_up(self, stimulus: HostUp, now: float, actions: list[Action]) -> None:
-        host = self.hosts[stimulus.host]
-        host.down = False
-        for task in host.limbo:
-            if task._state not in SETTLED:
-                self.endings.cancelled(task, task._attempt, now, actions)
-        host.limbo.clear()
-        if self.watched:
-            actions.append(Emit(HostUpEvent(at=now + self.epoch, host=host.name)))
-        begin_wanted(self, self.wanted, now, actions)
-        assign(self, now, actions)
-
-    def _host_down(self, stimulus: HostDown, now: float, actions: list[Action]) -> None:
-        host = self.hosts[stimulus.host]
-        host.down = True
-        if self.watched:
-            actions.append(Emit(HostDownEvent(at=now + self.epoch, host=host.name, reason=stimulus.reason)))
-        for slot in [slot for slot in self.slots.values() if slot.host == host.name]:
-            del self.slots[slot.key]
-            begun = max(0, len(slot.outstanding) - stimulus.unbegun.get(slot.index, 0))
-            attempts = list(slot.outstanding)
-            self.requeue(attempts[begun:], "recalled", now, actions)
-            for attempt in attempts[:begun]:
-                self.endings.lost(attempt, stimulus.reason, now, actions)
-        if self.closing is not None:
-            self._end_all(now, actions)
-        assign(self, now, actions)
-
-    def _host_failed(self, stimulus: HostFailed, now: float, actions: list[Action]) -> None:
-        host = self.hosts[stimulus.host]
-        host.failed = stimulus.reason
-        if self.watched:
-            actions.append(Emit(HostDownEvent(at=now + self.epoch, host=host.name, reason=stimulus.reason)))
-        for slot in [slot for slot in self.slots.values() if slot.host == host.name and slot.state == STARTING]:
-            slot.state = slot_after(slot.state, "retired")  # it may never come up; if it does, it idles until the end
-            if slot.outstanding:
-                self.recall(slot, actions)
-        assign(self, now, actions)
-
-    def fail_waiting(self, queue: Queue, now: float, actions: list[Action]) -> None:
-        """No host will ever offer a slot for these: say so."""
-        host = next(host for host in self.hosts.values() if host.failed is not None)
-        for task in queue.take_all():
-            self.endings.failed(task, HostError(host.name, host.failed or ""), None, now, actions)
 
     # --- the end
 
@@ -397,13 +323,6 @@ class State:
     def _refuse_waiting(self, now: float, actions: list[Action]) -> None:
         for task in self.queue.take_all() + self.isolated.take_all():
             self.endings.failed(task, PoolClosed(self.closing), None, now, actions)
-
-    def _end_all(self, now: float, actions: list[Action]) -> None:
-        for host in self.hosts.values():
-            for task in host.limbo:
-                if task._state not in SETTLED:
-                    self.endings.cancelled(task, task._attempt, now, actions)
-            host.limbo.clear()
 
     # --- time
 

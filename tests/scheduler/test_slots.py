@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aioparallel._scheduler.endings import MAX_LOSSES
-from aioparallel._scheduler.state import START_FAILURES
+from aioparallel._scheduler.hosts import START_FAILURES
 from aioparallel._scheduler.stimuli import Recall, Spawn, Wanted
 from aioparallel.errors import HostError, HostLost, PoolClosed, WorkerDied
 from aioparallel.events import HostDown, HostUp, SlotEnded, SlotStarted
