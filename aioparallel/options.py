@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from ._wire.codec import dumps
 from ._wire.records import Record
+from ._worker.failures import in_words
 from .errors import SerializationError
 
 __all__ = ["DEFAULTS", "Options"]
@@ -94,7 +95,7 @@ def _pickle_data(data: object) -> bytes | None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise SerializationError(f"data={type(data).__qualname__} could not be pickled: {type(error).__name__}: {error}") from error
+        raise SerializationError(f"data={type(data).__qualname__} could not be pickled: {in_words(error)}") from error
 
 
 def _in_band(data: object) -> bytes:

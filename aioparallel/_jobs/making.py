@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .._wire.codec import dumps_call
 from .._wire.functions import FunctionTable, qualified_name
+from .._worker.failures import in_words
 from ..errors import SerializationError
 from ..options import Options
 from ..status import QUEUED
@@ -106,4 +107,4 @@ def _unpicklable(fn: Any, error: BaseException) -> Exception:
             fn.close()
         return error
     name = getattr(fn, "__qualname__", type(fn).__qualname__)
-    return SerializationError(f"the call of {name} could not be pickled: {type(error).__name__}: {error}")
+    return SerializationError(f"the call of {name} could not be pickled: {in_words(error)}")

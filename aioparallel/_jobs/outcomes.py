@@ -13,6 +13,7 @@ from typing import Any
 from .._wire.codec import loads
 from .._wire.memory import Buffer, Buffers
 from .._wire.messages import EXITED, LENGTH, OK, OUT_OF_MEMORY, RAISED, STATUS
+from .._worker.failures import in_words
 from ..errors import MemoryLimitExceeded, RemoteError, SerializationError, TaskExited
 from .task import Attempt, Task
 
@@ -28,7 +29,7 @@ def opened(task: Task[Any], attempt: Attempt | None, flags: int, payload: Buffer
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - hooks of the user's may raise anything
-            failed = SerializationError(f"the result of {task.name!r} could not be rebuilt: {type(error).__name__}: {error}")
+            failed = SerializationError(f"the result of {task.name!r} could not be rebuilt: {in_words(error)}")
             failed.__cause__ = error if isinstance(error, Exception) else None
             return None, failed
     assert attempt is not None
@@ -36,7 +37,10 @@ def opened(task: Task[Any], attempt: Attempt | None, flags: int, payload: Buffer
 
 
 def exception_of(task: Task[Any], attempt: Attempt, status: int, payload: Buffer) -> Exception:
-    """Return the exception that a failure's payload describes, with a note that says where it happened."""
+    """Return the exception that a failure's payload describes, with a note that says where it happened.
+
+    Where a hook of the exception's own raises, that passes.
+    """
     (length,) = LENGTH.unpack_from(payload)
     start = LENGTH.size
     type_name, text, trace, _, what = unmarshal(payload[start : start + length])
@@ -57,8 +61,22 @@ def exception_of(task: Task[Any], attempt: Attempt, status: int, payload: Buffer
         error = SerializationError(f"{what}: {type_name}: {text}")
     slot = attempt.slot
     where = f"task {task.label} {task.name!r}, attempt {attempt.number}, on {slot.host}/{slot.index} (pid {slot.pid})"
-    error.add_note(f"in {where}:\n{trace}")
+    note(error, f"in {where}:\n{trace}")
     return error
+
+
+def note(error: BaseException, text: str) -> None:
+    """Add a note to an exception of the user's, unless it has it. Where it can take none at all, it goes without."""
+    try:
+        if text not in getattr(error, "__notes__", ()):
+            error.add_note(text)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a hook of the user's, or notes that are no list
+        try:
+            error.__dict__["__notes__"] = [*getattr(error, "__notes__", ()), text]  # a frozen dataclass refuses only `setattr`
+        except Exception:  # noqa: BLE001 - as above
+            pass
 
 
 def _rebuild(pickled: bytes) -> BaseException | None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from .._worker.chunk import pack_items
 from ..errors import PoolClosed
+from .outcomes import note
 from .task import Task
 from .unit import ChunkSink, Failure, Unit
 
@@ -303,9 +304,7 @@ class Stream:
 
 def item_error(name: str, index: int, error: BaseException) -> BaseException:
     """Return the exception with a note that names the item."""
-    note = f"item {index} of map({name})"
-    if note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
+    note(error, f"item {index} of map({name})")
     return error
 
 

@@ -14,6 +14,7 @@ from .._wire.codec import loads
 from .._wire.memory import Buffer
 from .._wire.messages import OK, PART_HEAD
 from .._worker.chunk import pickled_results
+from .._worker.failures import in_words
 from ..errors import HostLost, PoolClosed, SerializationError, WorkerDied
 from .outcomes import exception_of
 
@@ -120,7 +121,10 @@ class ChunkSink:
         elif isinstance(error, HostLost):
             unit.losses += 1
         final = isinstance(error, PoolClosed) or not isinstance(error, (WorkerDied, HostLost)) or unit.losses > MAX_LOSSES
-        if error is not None and final:
+        if error is None:
+            # Sent again, they would be answered in the same way, and again, without end.
+            error = SerializationError("the answer of the item's chunk could not be opened")
+        if final:
             for index in left:
                 unit.put(index, Failure(error))
         elif left:
@@ -133,7 +137,7 @@ def _load(data: bytes) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a hook of the user's
-        return Failure(SerializationError(f"the item's result could not be rebuilt: {type(error).__name__}: {error}"))
+        return Failure(SerializationError(f"the item's result could not be rebuilt: {in_words(error)}"))
 
 
 _MISSING: Any = object()

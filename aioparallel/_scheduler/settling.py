@@ -18,7 +18,8 @@ from .._jobs.task import Attempt, Task
 from .._wire.arena import give
 from .._wire.memory import Buffer, Buffers
 from .._wire.messages import OK, STATUS
-from ..errors import PoolClosed
+from .._worker.failures import in_words
+from ..errors import PoolClosed, SerializationError
 from .stimuli import Fail, Settle, SettleCancelled
 
 if TYPE_CHECKING:
@@ -110,10 +111,9 @@ class Settler:
     def _settle(self, action: Settle) -> None:
         payload: Buffer
         buffers: Buffers
-        task: Task[Any] | None = None
         tasks = iter(action.tasks)
-        try:
-            for task in tasks:
+        for task in tasks:
+            try:
                 attempt = task._attempt
                 if attempt is None:
                     flags, payload, buffers = OK, task._payload, ()  # type: ignore[assignment]
@@ -132,12 +132,22 @@ class Settler:
                     _call(task, _future_set_result, value)
                 else:
                     self._finish(task, value, error)
-        except KeyboardInterrupt:
-            if task is not None and not task.done():
-                self._finish(task, None, PoolClosed("interrupted (KeyboardInterrupt) while its result was rebuilt"))
-            self._later.appendleft(Settle(list(tasks)))
-            self._loop.call_soon(self._catch_up)
-            raise
+            except Exception as raised:  # noqa: BLE001 - a hook of the user's that was not thought of costs its own task
+                self._finish_unopened(task, raised)
+            except BaseException as raised:
+                self._finish_unopened(task, raised)
+                self._later.appendleft(Settle(list(tasks)))
+                self._loop.call_soon(self._catch_up)
+                raise
+
+    def _finish_unopened(self, task: Task[Any], raised: BaseException) -> None:
+        """Settle a task whose answer raised where it was opened."""
+        if task.done():
+            log.debug("task %d was settled, and then raised", task.id, exc_info=raised)
+        elif isinstance(raised, KeyboardInterrupt):
+            self._finish(task, None, PoolClosed("interrupted (KeyboardInterrupt) while its result was rebuilt"))
+        else:
+            self._finish(task, None, SerializationError(f"the answer of {task.name!r} could not be opened: {in_words(raised)}"))
 
     def _take_answer(self, task: Task[Any], attempt: Attempt) -> tuple[int, Buffer, Buffers]:
         """Take flags, payload and buffers out of an attempt, and break the circle of it and its task.

@@ -33,9 +33,28 @@ def _type_name(kind: type) -> str:
 def _safely(make: Callable[[], str]) -> str:
     """Return a text which code of the user's makes (`__str__`, `__repr__`), whatever that code does."""
     try:
-        return make()[:MAX_TEXT]
+        return _plain(make())
     except BaseException as error:  # noqa: BLE001 - a hook of the user's
-        return f"<unprintable: its text raised {type(error).__qualname__}>"
+        return _unprintable(error)
+
+
+def _plain(text: str) -> str:
+    return str.__getitem__(text, slice(MAX_TEXT))  # of a subclass, which marshal would refuse, this makes a `str`
+
+
+def _unprintable(error: BaseException) -> str:
+    return f"<unprintable: its text raised {type(error).__qualname__}>"
+
+
+def in_words(error: BaseException) -> str:
+    """Return "type: text" of an exception, for a message of ours; only KeyboardInterrupt passes."""
+    try:
+        text = _plain(str(error))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as raised:  # noqa: BLE001 - a hook of the user's
+        text = _unprintable(raised)
+    return f"{type(error).__name__}: {text}"
 
 
 def _trace(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 import traceback
@@ -263,3 +264,109 @@ def _arriving(where: str) -> Any:
 
 def make_arriving(where: str) -> Arriving:
     return Arriving(where)
+
+
+# --- exceptions that hinder those who handle them
+
+
+class Frozen(Exception):
+    """As a frozen dataclass: nothing can be set."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise TypeError("frozen")
+
+
+class TupleOfNotes(Exception):
+    def __init__(self) -> None:
+        self.__notes__ = ("its own",)
+
+
+class Noteless(Exception):
+    __notes__ = 3
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise SystemExit("not even that")
+
+
+class Shapeless(Exception):
+    @property
+    def __class__(self) -> Any:
+        raise LookupError("no class")
+
+
+class Wordy(str):
+    __slots__ = ()
+
+    def __getitem__(self, index: Any) -> Any:
+        return Wordy(super().__getitem__(index))
+
+
+class SaysMore(Exception):
+    """Its text is more than a `str`; and it cannot travel."""
+
+    def __str__(self) -> str:
+        return Wordy("more than a str")
+
+    def __reduce__(self) -> Any:
+        raise ValueError
+
+
+def raise_one(kind: type[Exception]) -> None:
+    raise kind
+
+
+async def test_an_exception_that_takes_no_note_in_the_usual_way() -> None:
+    async with Pool(local=1) as pool:
+        for kind, own in ((Frozen, 0), (TupleOfNotes, 1)):
+            with pytest.raises(kind) as caught:
+                await pool.submit(raise_one, kind)
+            assert "in task" in caught.value.__notes__[own]
+            with pytest.raises(kind) as caught:
+                await pool.map(raise_one, [kind] * 3, chunk=3)
+            assert caught.value.__notes__[-1] == "item 0 of map(tests.pool.test_errors.raise_one)"
+        with pytest.raises(Noteless):
+            await pool.submit(raise_one, Noteless)
+        with pytest.raises(RemoteError, match="more than a str"):
+            await pool.submit(raise_one, SaysMore)
+
+
+async def test_an_exception_that_cannot_be_handled_costs_its_task_alone() -> None:
+    async with Pool(local=1) as pool:
+        tasks = [pool.submit(raise_one, Shapeless), *(pool.submit(abs, -number) for number in range(20))]
+        async with asyncio.timeout(20):
+            await asyncio.wait(tasks)
+        assert [task.result() for task in tasks[1:]] == list(range(20))
+        with pytest.raises(SerializationError, match="could not be opened: LookupError: no class"):
+            await tasks[0]
+        async with asyncio.timeout(20):
+            found = await pool.map(raise_one, [Frozen, Shapeless, Frozen], chunk=3, on_error="return")
+        assert [type(error) for error in found] == [Frozen, SerializationError, Frozen]
+
+
+class Untold:
+    """Raises, where it is pickled or rebuilt, what cannot be put into words."""
+
+    def __init__(self, pickles: bool) -> None:
+        self.pickles = pickles
+
+    def __reduce__(self) -> Any:
+        if self.pickles:
+            return _untold, ()
+        raise Silent
+
+
+def _untold() -> Any:
+    raise Silent
+
+
+async def test_a_hook_whose_exception_has_no_text() -> None:
+    unprintable = "Silent: <unprintable: its text raised KeyError>"
+    async with Pool(local=1) as pool:
+        with pytest.raises(SerializationError, match=f"could not be pickled: {unprintable}"):
+            pool.submit(print, Untold(False))
+        with pytest.raises(SerializationError, match=f"data=Untold could not be pickled: {unprintable}"):
+            pool.options(data=Untold(False))
+        with pytest.raises(SerializationError, match=f"could not be rebuilt: {unprintable}"):
+            await pool.submit(Untold, True)
+        with pytest.raises(SerializationError, match=f"could not be rebuilt: {unprintable}"):
+            await pool.map(Untold, [True, True], chunk=2)
