@@ -8,7 +8,7 @@ from __future__ import annotations
 from math import inf, isfinite
 from typing import Any, ClassVar
 
-from ._wire.codec import dumps
+from ._wire.codec import dumps, dumps_in_band
 from ._wire.records import Record
 from ._worker.failures import in_words
 from .errors import SerializationError
@@ -91,20 +91,11 @@ class Options(Record):
 def _pickle_data(data: object) -> bytes | None:
     # A pickle within a pickle: a slot opens it only when the task asks for it.
     try:
-        return None if data is None else _in_band(data)
+        return None if data is None else dumps_in_band(data)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         raise SerializationError(f"data={type(data).__qualname__} could not be pickled: {in_words(error)}") from error
-
-
-def _in_band(data: object) -> bytes:
-    pickled, buffers = dumps(data)
-    if not buffers:
-        return pickled
-    import cloudpickle
-
-    return cloudpickle.dumps(data)  # type: ignore[no-any-return]
 
 
 def _check_seconds(name: str, value: object, *, minimum_excluded: bool) -> None:

@@ -129,6 +129,17 @@ def dumps(value: object, copy: bool = True) -> tuple[bytes, Buffers]:
     return data, tuple([_snapshot(view) for view in taken]) if copy else tuple(taken)
 
 
+def dumps_in_band(value: object) -> bytes:
+    """Return the pickle of `value` with all of its buffers in it; else as `dumps`."""
+    try:
+        data = _dumps(value, 5)
+    except Exception:  # noqa: BLE001 - as in `dumps`
+        data = b""
+    if not data or ((len(data) >= OUT_OF_BAND or data.find(_REFERENCE) >= 0) and _needs_value(data)):
+        return _dumps_by_value(value, None)
+    return data
+
+
 def loads(data: Buffer, buffers: Sequence[Buffer] = (), keep_classes: bool = False) -> Any:
     """Return the value that `dumps` or `dumps_result` made `data` of.
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 from itertools import chain
 from time import monotonic
 
-from .._wire.codec import ATOMS, dumps, dumps_plain, loads, loads_plain
+from .._wire.codec import ATOMS, dumps, dumps_in_band, dumps_plain, loads, loads_plain
 from .._wire.memory import Buffers
 from .._wire.messages import EXITED, OK, PART_HEAD, RAISED, UNREADABLE
 from . import context
-from .run import Call, Outcome, failure, success
+from .run import Call, CoroutineType, Outcome, failure, unsendable
 from .store import Store
 
 TYPE_CHECKING = False
@@ -80,12 +80,7 @@ class _Parts:
             if self._atoms:
                 self.flush()
             self._pickles = []
-        data, buffers = dumps(value)
-        if buffers:
-            import pickle
-
-            data = pickle.dumps(value, 5)
-        self._pickles.append(data)
+        self._pickles.append(dumps_in_band(value))
 
     def count(self) -> int:
         return len(self._atoms) if self._pickles is None else len(self._pickles)
@@ -166,7 +161,7 @@ class _rebuilt:  # noqa: N801 - an iterator that goes on behind an item that fai
 def _one(function: Callable[..., Any], item: Any, star: bool, parts: _Parts, run_coroutine: Callable[[Any], Any]) -> None:
     try:
         value = function(*item) if star else function(item)
-        if hasattr(value, "cr_await"):
+        if type(value) is CoroutineType:
             value = run_coroutine(value)
     except BaseException as error:  # noqa: BLE001 - it is the item's outcome
         status, payload, _ = failure(error, RAISED if isinstance(error, Exception) else EXITED)
@@ -174,8 +169,8 @@ def _one(function: Callable[..., Any], item: Any, star: bool, parts: _Parts, run
         return
     try:
         parts.add(value)
-    except BaseException:  # noqa: BLE001 - a hook of the user's
-        status, payload, _ = success(value)
+    except BaseException as error:  # noqa: BLE001 - a hook of the user's
+        status, payload, _ = unsendable(value, error)
         parts.fail(status, payload)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import traceback
 
-from .._wire.codec import dumps, loads
+from .._wire.codec import dumps_in_band, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,11 +82,7 @@ def _alike(one: tuple[object, ...], other: tuple[object, ...]) -> bool:
 def travels(error: BaseException) -> bytes:
     """Return the exception's pickle if it can be pickled and rebuilt, else nothing."""
     try:
-        data, buffers = dumps(error)
-        if buffers:
-            import pickle
-
-            data = pickle.dumps(error, 5)
+        data = dumps_in_band(error)
         rebuilt = loads(data)
         # Rebuilt as another type, or with other arguments (a lossy __reduce__): text tells more truth.
         if type(rebuilt) is not type(error) or not _alike(rebuilt.args, error.args):

@@ -90,7 +90,7 @@ def perform(call: Call, store: Store, run_coroutine: Callable[[Any], Any], arm: 
                 arm(True)
             try:
                 result = function(*args, **kwargs)
-                if type(result) is _CoroutineType:
+                if type(result) is CoroutineType:
                     result = run_coroutine(result)
             finally:
                 if arm is not None:
@@ -116,8 +116,13 @@ def success(result: object) -> Outcome:
     try:
         payload, buffers = dumps_result(result)
     except BaseException as error:  # noqa: BLE001 - hooks of the user's may raise anything
-        return failure(error, UNSENDABLE, f"its result, a {type(result).__qualname__}, could not be pickled")
+        return unsendable(result, error)
     return OK, payload, buffers
+
+
+def unsendable(result: object, error: BaseException) -> Outcome:
+    """Return the outcome of a call whose result raised `error` where it was pickled."""
+    return failure(error, UNSENDABLE, f"its result, a {type(result).__qualname__}, could not be pickled")
 
 
 def failure(error: BaseException, status: int, what: str = "") -> Outcome:
@@ -136,6 +141,6 @@ def _no_coroutine() -> type:
     return type(coroutine)
 
 
-_CoroutineType = _no_coroutine()
+CoroutineType = _no_coroutine()
 
-__all__ = ["CALL", "CHUNK", "OK", "Call", "Outcome", "begin", "failure", "perform", "refuse", "success"]
+__all__ = ["CALL", "CHUNK", "OK", "Call", "CoroutineType", "Outcome", "begin", "failure", "perform", "refuse", "success", "unsendable"]

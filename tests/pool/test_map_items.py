@@ -1,0 +1,101 @@
+"""What is in the items and results of a map: each stands for itself, whatever it is and whatever it does to its slot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aioparallel import Pool
+
+from .gate import run_script
+
+LARGE = 50_000
+"""Numbers of 8 bytes: more than travels within a pickle."""
+
+
+class Agreeable(dict[str, int]):
+    """Has every attribute that it is asked for."""
+
+    def __getattr__(self, name: str) -> int:
+        return 0
+
+
+def agree(number: int) -> Agreeable:
+    return Agreeable(number=number)
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+async def test_a_result_is_no_coroutine_for_its_attributes(chunk: int) -> None:
+    async with Pool(local=1) as pool:
+        assert await pool.map(agree, range(8), chunk=chunk) == [{"number": number} for number in range(8)]
+
+
+def moody(counter: str, number: int) -> Any:
+    """Return what can be pickled the second time only."""
+    return Moody(counter) if number == 2 else number
+
+
+class Moody:
+    tries = 0
+
+    def __init__(self, counter: str) -> None:
+        self.counter = counter
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        Moody.tries += 1
+        with open(self.counter, "a") as file:
+            file.write("x")
+        if Moody.tries < 3:  # by C pickle, then by cloudpickle
+            raise ValueError("not now")
+        return np.zeros, (LARGE,)
+
+
+async def test_a_result_that_cannot_be_pickled_is_asked_no_second_time(tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    async with Pool(local=1) as pool, asyncio.timeout(20):
+        found = await pool.map(moody, [str(counter)] * 4, range(4), chunk=4, on_error="return")
+    assert found[:2] + found[3:] == [0, 1, 3]
+    assert "its result, a Moody, could not be pickled: ValueError: not now" in str(found[2])
+    assert counter.read_text() == "xx"
+
+
+async def test_a_class_of_main_around_a_large_array(tmp_path: Path) -> None:
+    code, out, err = await run_script(
+        """
+import asyncio
+import numpy as np
+from aioparallel import Pool
+
+class Box:
+    def __init__(self, number):
+        self.number, self.array = number, np.full(50_000, number)
+
+class Lost(Exception):
+    pass
+
+def fail(number):
+    raise Lost(np.full(50_000, number))
+
+async def main():
+    async with Pool(local=1) as pool, asyncio.timeout(20):
+        boxes = await pool.map(Box, range(6), chunk=3)
+        assert [(type(box), box.number, int(box.array.sum())) for box in boxes] == [(Box, n, 50_000 * n) for n in range(6)]
+        for error in await pool.map(fail, range(4), chunk=2, on_error="return"):
+            assert type(error) is Lost and error.args[0].shape == (50_000,), error
+        try:
+            await pool.submit(fail, 3)
+        except Lost as error:
+            assert error.args[0].sum() == 150_000
+            print("well")
+
+if __name__ == "__main__":
+    asyncio.run(main())
+""",
+        tmp_path,
+    )
+    assert (code, out, err) == (0, "well\n", "")
