@@ -241,6 +241,8 @@ class Slot:
         return max(int(self.page.peak), tree_memory([self.pid]) - baseline, 1)
 
     def _show_item(self, index: int) -> None:
+        if os.getpid() != self.pid:
+            os._exit(0)  # a forked child of an item came back here: the others are not its own
         self.page.items[0] = index
 
     def _send_part(self, status: int, payload: bytes, buffers: Buffers) -> None:

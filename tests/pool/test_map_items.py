@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ async def test_a_class_of_main_around_a_large_array(tmp_path: Path) -> None:
     code, out, err = await run_script(
         """
 import asyncio
+import os
 import numpy as np
 from aioparallel import Pool
 
@@ -99,3 +101,20 @@ if __name__ == "__main__":
         tmp_path,
     )
     assert (code, out, err) == (0, "well\n", "")
+
+
+def fork_at(folder: str, number: int) -> int:
+    """Say who runs which item; in the third, leave a child behind that returns too, and see to its end in the fourth."""
+    with open(os.path.join(folder, str(number)), "a") as file:
+        file.write("x")
+    if number == 2:
+        os.fork()
+    elif number == 3:
+        os.waitpid(-1, 0)
+    return number
+
+
+async def test_a_forked_child_that_returns_runs_no_further_item(tmp_path: Path) -> None:
+    async with Pool(local=1) as pool:
+        assert await pool.map(fork_at, [str(tmp_path)] * 8, range(8), chunk=8) == list(range(8))
+    assert [(tmp_path / str(number)).read_text() for number in range(8)] == ["x"] * 8
