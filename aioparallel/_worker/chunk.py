@@ -12,6 +12,7 @@ How it works
 from __future__ import annotations
 
 from itertools import chain
+from sys import getrecursionlimit, gettrace, setrecursionlimit, settrace
 from time import monotonic
 
 from .._wire.codec import ATOMS, dumps, dumps_in_band, dumps_plain, loads, loads_plain
@@ -159,10 +160,17 @@ class _rebuilt:  # noqa: N801 - an iterator that goes on behind an item that fai
 
 
 def _one(function: Callable[..., Any], item: Any, star: bool, parts: _Parts, run_coroutine: Callable[[Any], Any]) -> None:
+    limit, trace = getrecursionlimit(), gettrace()
     try:
-        value = function(*item) if star else function(item)
-        if type(value) is CoroutineType:
-            value = run_coroutine(value)
+        try:
+            value = function(*item) if star else function(item)
+            if type(value) is CoroutineType:
+                value = run_coroutine(value)
+        finally:  # as in `run.perform`
+            if gettrace() is not trace:
+                settrace(trace)
+            if getrecursionlimit() < limit:
+                setrecursionlimit(limit)
     except BaseException as error:  # noqa: BLE001 - it is the item's outcome
         status, payload, _ = failure(error, RAISED if isinstance(error, Exception) else EXITED)
         parts.fail(status, payload)

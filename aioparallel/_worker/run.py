@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from _pickle import loads as _load
 from marshal import dumps as marshal
+from sys import getrecursionlimit, gettrace, setrecursionlimit, settrace
 
 from .._wire.codec import dumps_result, loads_call
 from .._wire.link import unframed
@@ -85,6 +86,7 @@ def perform(call: Call, store: Store, run_coroutine: Callable[[Any], Any], arm: 
         except BaseException as error:  # noqa: BLE001 - hooks of the user's may raise anything
             return failure(error, UNREADABLE if isinstance(error, Exception) else EXITED, "its function or arguments could not be rebuilt")
         call.payload, call.buffers = b"", ()
+        limit, trace = getrecursionlimit(), gettrace()
         try:
             if arm is not None:
                 arm(True)
@@ -93,6 +95,10 @@ def perform(call: Call, store: Store, run_coroutine: Callable[[Any], Any], arm: 
                 if type(result) is CoroutineType:
                     result = run_coroutine(result)
             finally:
+                if gettrace() is not trace:
+                    settrace(trace)  # it would be called, and might raise, in code of ours
+                if getrecursionlimit() < limit:
+                    setrecursionlimit(limit)  # (a higher one may be what the result's pickling needs)
                 if arm is not None:
                     arm(False)
         except Exception as error:  # noqa: BLE001 - it is the outcome
@@ -101,9 +107,9 @@ def perform(call: Call, store: Store, run_coroutine: Callable[[Any], Any], arm: 
         except BaseException as error:  # noqa: BLE001 - as above
             return failure(error, EXITED)
         return success(result)
-    except TaskCancelled as error:
-        # The request to stop came between the task's end and here: what is returned is dropped by the pool anyway.
-        return failure(error, EXITED)
+    except BaseException as error:  # noqa: BLE001 - as above
+        # TaskCancelled: the request to stop came between the task's end and here, and what is returned is dropped by the pool anyway.
+        return failure(error, EXITED if isinstance(error, TaskCancelled) else UNSENDABLE, "what came of it could not be told")
 
 
 def refuse(why: str) -> None:

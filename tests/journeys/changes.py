@@ -7,6 +7,8 @@ import resource
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -76,6 +78,34 @@ def change_umask() -> None:
 
 def change_recursion_limit() -> None:
     sys.setrecursionlimit(12345)
+
+
+def leave_no_room() -> None:
+    """Lower the recursion limit as far as Python allows it here."""
+    for limit in range(1, 1000):
+        try:
+            sys.setrecursionlimit(limit)
+        except RecursionError:
+            continue
+        return
+
+
+def trace_and_raise() -> None:
+    """Have every further call of a Python function raise."""
+    sys.settrace(_no_call)
+
+
+def _no_call(*_: object) -> None:
+    raise LookupError("no call")
+
+
+def after(change: Callable[[], None], number: int) -> Path:
+    """Return what takes calls to pickle; fail with 3."""
+    result = Path(str(number))
+    change()
+    if number == 3:
+        raise ValueError(number)
+    return result
 
 
 def change_signal_handlers() -> None:

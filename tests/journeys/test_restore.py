@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -123,3 +124,15 @@ async def test_a_controller_that_changes_its_path_takes_its_slots_along(open_poo
             assert await pool.submit(late_module_of_the_user.answer) == 42
         finally:
             del sys.modules["late_module_of_the_user"]
+
+
+@pytest.mark.parametrize("change", [changes.leave_no_room, changes.trace_and_raise], ids=lambda change: change.__name__)
+async def test_what_would_hinder_the_answer_does_not(open_pool, change):
+    async with open_pool(1) as pool:
+        pid = await pool.submit(deeds.own_pid)
+        assert await pool.submit(changes.after, change, 1) == Path("1")
+        with pytest.raises(ValueError, match="3"):
+            await pool.submit(changes.after, change, 3)
+        found = await pool.map(changes.after, [change] * 5, range(5), chunk=5, on_error="return")
+        assert isinstance(found.pop(3), ValueError) and found == [Path("0"), Path("1"), Path("2"), Path("4")]
+        assert await pool.submit(deeds.own_pid) == pid
