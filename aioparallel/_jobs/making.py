@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .._wire.codec import dumps_call
 from .._wire.functions import FunctionTable, qualified_name
+from .._worker.chunk import with_function
 from .._worker.failures import in_words
 from ..errors import SerializationError
 from ..options import Options
@@ -21,7 +22,6 @@ from ..status import QUEUED
 from .task import FIRST_MAP_ID, Owner, Task
 
 if TYPE_CHECKING:
-    from .._wire.codec import Arguments
     from .._wire.memory import Buffers
 
 _NEVER = float("inf")
@@ -57,7 +57,7 @@ class Maker:
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        payload: tuple[Arguments, Buffers] | None = None,
+        payload: tuple[Any, Buffers] | None = None,
         sink: Any = None,
         seed_path: tuple[Any, ...] | None = None,
     ) -> Task[Any]:
@@ -66,6 +66,8 @@ class Maker:
             function = self._functions.entry(fn) or name_of(fn)
             if payload is None:
                 payload = dumps_call(args if type(function) is not str else (fn, *args), kwargs, options.copy)
+            elif type(function) is str:
+                payload = with_function(fn, payload)
         except KeyboardInterrupt:
             raise
         except BaseException as error:

@@ -17,7 +17,7 @@ from time import monotonic
 
 from .._wire.codec import ATOMS, dumps, dumps_in_band, dumps_plain, loads, loads_plain
 from .._wire.memory import Buffers
-from .._wire.messages import EXITED, OK, PART_HEAD, RAISED, UNREADABLE
+from .._wire.messages import EXITED, LENGTH, OK, PART_HEAD, RAISED, UNREADABLE
 from . import context
 from .run import Call, CoroutineType, Outcome, failure, unsendable
 from .store import Store
@@ -52,6 +52,23 @@ def pack_items(items: list[Any], star: bool, copy: bool = True) -> tuple[bytes, 
         pickles.append((data, len(own)))
         buffers += own
     return dumps_plain((None, pickles, star)), tuple(buffers), None
+
+
+def with_function(fn: object, payload: tuple[bytes, Buffers]) -> tuple[bytes, Buffers]:
+    """Return a chunk's payload with the callable before it, for one that is pickled with its arguments."""
+    data, buffers = payload
+    pickled = dumps_in_band(fn)
+    return LENGTH.pack(len(pickled)) + pickled + data, buffers
+
+
+def _opened(call: Call, store: Store) -> tuple[Callable[..., Any], Any]:
+    """Return the callable, and what `pack_items` packed."""
+    payload = call.payload
+    if call.function:
+        return store.function(call.function), loads_plain(payload)
+    (length,) = LENGTH.unpack_from(payload)
+    end = LENGTH.size + length
+    return loads(payload[LENGTH.size : end]), loads_plain(payload[end:])
 
 
 def pickled_results(payload: bytes) -> tuple[list[object] | None, list[bytes]]:
@@ -119,8 +136,7 @@ def perform_chunk(
     """Run a chunk; send its parts as they come, and return the last as the outcome (see `run.perform`)."""
     show_item(0)
     try:
-        function = store.function(call.function)
-        atoms, pickles, star = loads_plain(call.payload)
+        function, (atoms, pickles, star) = _opened(call, store)
     except BaseException as error:  # noqa: BLE001 - hooks of the user's may raise anything
         return failure(error, UNREADABLE if isinstance(error, Exception) else EXITED, "the function could not be rebuilt")
     parts = _Parts(send_part)
@@ -182,4 +198,4 @@ def _one(function: Callable[..., Any], item: Any, star: bool, parts: _Parts, run
         parts.fail(status, payload)
 
 
-__all__ = ["pack_items", "perform_chunk", "pickled_results"]
+__all__ = ["pack_items", "perform_chunk", "pickled_results", "with_function"]

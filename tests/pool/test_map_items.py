@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aioparallel import Pool
+from aioparallel import Pool, WorkerDied
 
 from .gate import run_script
 
@@ -69,9 +70,10 @@ async def test_a_class_of_main_around_a_large_array(tmp_path: Path) -> None:
     code, out, err = await run_script(
         """
 import asyncio
+import functools
 import os
 import numpy as np
-from aioparallel import Pool
+from aioparallel import Pool, WorkerDied
 
 class Box:
     def __init__(self, number):
@@ -118,3 +120,32 @@ async def test_a_forked_child_that_returns_runs_no_further_item(tmp_path: Path) 
     async with Pool(local=1) as pool:
         assert await pool.map(fork_at, [str(tmp_path)] * 8, range(8), chunk=8) == list(range(8))
     assert [(tmp_path / str(number)).read_text() for number in range(8)] == ["x"] * 8
+
+
+class Scale:
+    def __init__(self, factor: int) -> None:
+        self.weights = np.full(LARGE, factor)
+
+    def apply(self, number: int) -> int:
+        return int(self.weights[0]) * number
+
+    def __call__(self, number: int, more: int) -> int:
+        return int(self.weights[0]) * number + more
+
+
+@pytest.mark.parametrize("size", [None, 1, 50])
+async def test_what_is_called_may_be_a_method_a_partial_or_an_instance(size: int | None) -> None:
+    async with Pool(local=1) as pool:
+        scale = Scale(3)
+        assert await pool.map(scale.apply, range(120), chunk=size) == [3 * number for number in range(120)]
+        assert await pool.map(scale, range(120), range(120), chunk=size) == [4 * number for number in range(120)]
+        assert await pool.map(functools.partial(pow, 2), range(120), chunk=size) == [2**number for number in range(120)]
+        assert await pool.map(np.sum, [[number, 1] for number in range(120)], chunk=size) == list(range(1, 121))
+        crashing = await pool.map(functools.partial(_die_at, 3), range(6), chunk=size, on_error="return")
+        assert isinstance(crashing.pop(3), WorkerDied) and crashing == [0, 1, 2, 4, 5]
+
+
+def _die_at(bad: int, number: int) -> int:
+    if number == bad:
+        os._exit(1)
+    return number
