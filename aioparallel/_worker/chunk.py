@@ -31,6 +31,8 @@ FLUSH_SECONDS = 0.01
 """How long a finished item's result waits for company."""
 MANY = 4096
 """Results that leave together at the most."""
+MOST_BUFFERS = 60_000
+"""Buffers that travel out of band with one chunk; a frame can announce 65,535."""
 
 
 def pack_items(items: list[Any], star: bool, copy: bool = True) -> tuple[bytes, Buffers, int | None]:
@@ -45,6 +47,8 @@ def pack_items(items: list[Any], star: bool, copy: bool = True) -> tuple[bytes, 
     for index, item in enumerate(items):
         try:
             data, own = dumps(item, copy)
+            if len(buffers) + len(own) > MOST_BUFFERS:
+                data, own = dumps_in_band(item), ()
         except KeyboardInterrupt:
             raise
         except BaseException:  # noqa: BLE001 - a hook of the user's; the caller sends each item alone and sees

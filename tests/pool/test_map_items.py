@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from aioparallel import Pool, WorkerDied
+from aioparallel._worker import chunk
 
 from .gate import run_script
 
@@ -74,6 +75,7 @@ import functools
 import os
 import numpy as np
 from aioparallel import Pool, WorkerDied
+from aioparallel._worker import chunk
 
 class Box:
     def __init__(self, number):
@@ -120,6 +122,15 @@ async def test_a_forked_child_that_returns_runs_no_further_item(tmp_path: Path) 
     async with Pool(local=1) as pool:
         assert await pool.map(fork_at, [str(tmp_path)] * 8, range(8), chunk=8) == list(range(8))
     assert [(tmp_path / str(number)).read_text() for number in range(8)] == ["x"] * 8
+
+
+@pytest.mark.parametrize("most", [0, 3])
+async def test_no_more_buffers_than_a_frame_can_announce(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunk, "MOST_BUFFERS", most)
+    arrays = [np.full(LARGE, number) for number in range(6)]
+    assert len(chunk.pack_items([array.copy() for array in arrays], False)[1]) == most
+    async with Pool(local=1) as pool:
+        assert await pool.map(np.sum, arrays, chunk=6) == [LARGE * number for number in range(6)]
 
 
 class Scale:
