@@ -1,7 +1,8 @@
 """Memory that is used again: where large snapshots live until they have been sent.
 
 Guarantees
-    `take` returns memory that nobody else uses. `give` makes it available again; what is kept for that is bounded.
+    `take` returns memory that nobody else uses. `give` makes it available again; what is kept for that is bounded. The arena is that of
+    all pools in a process, whatever threads they are in.
 
 How it works
     Fresh memory costs more than the copy into it: the kernel clears each page, and looks for huge ones. Freed blocks are kept, up to
@@ -11,6 +12,7 @@ How it works
 from __future__ import annotations
 
 import mmap
+from _thread import allocate_lock
 
 KEPT_BYTES = 1 << 28
 """Bytes of free blocks that are kept."""
@@ -21,15 +23,17 @@ class Block(mmap.mmap):
 
 
 _free: list[Block] = []
+_lock = allocate_lock()
 
 
 def take(size: int) -> memoryview:
     """Return `size` bytes of writable memory, with whatever was in it before."""
-    fitting = [block for block in _free if size <= len(block) <= 2 * size]
-    if fitting:
-        block = min(fitting, key=len)
-        _free.remove(block)
-        return memoryview(block)[:size]
+    with _lock:
+        fitting = [block for block in _free if size <= len(block) <= 2 * size]
+        if fitting:
+            block = min(fitting, key=len)
+            _free.remove(block)
+            return memoryview(block)[:size]
     block = Block(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         try:
@@ -41,14 +45,16 @@ def take(size: int) -> memoryview:
 
 def give(buffers: tuple[object, ...]) -> None:
     """Take back what of these buffers came from here. They must not be used any more."""
-    for buffer in buffers:
-        block = buffer.obj if isinstance(buffer, memoryview) else None
-        if type(block) is Block and block not in _free:
-            _free.append(block)
-    while sum(map(len, _free)) > KEPT_BYTES:
-        _free.pop(0)
+    with _lock:
+        for buffer in buffers:
+            block = buffer.obj if isinstance(buffer, memoryview) else None
+            if type(block) is Block and block not in _free:
+                _free.append(block)
+        while sum(map(len, _free)) > KEPT_BYTES:
+            _free.pop(0)
 
 
 def clear() -> None:
     """Let go of all free memory."""
-    _free.clear()
+    with _lock:
+        _free.clear()
