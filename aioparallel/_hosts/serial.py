@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import shutil
 import threading
 import time
 import warnings
 from collections import deque
 from collections.abc import Coroutine, Sequence
+from itertools import count
 from typing import Any
 
 from .._jobs.task import Attempt
@@ -27,6 +29,8 @@ from .._worker.run import Call, begin, perform
 from .._worker.store import Store
 from .base import Death, Host, Outcome, Reports
 
+_numbers = count()
+
 
 class SerialHost(Host):
     """One slot, in this process."""
@@ -38,6 +42,7 @@ class SerialHost(Host):
         self._seed = seed
         self._attempts: deque[Attempt] = deque()
         self._store = Store()
+        self._scratch_root = os.path.join(temporary_folder(), f"aioparallel-serial-{os.getpid()}-{next(_numbers)}")
         self._incarnation = 0
         self._running = False
         self._closed = False
@@ -101,8 +106,7 @@ class SerialHost(Host):
         attempt = self._attempts.popleft()
         call = self._open(attempt)
         before = context.surrounding
-        scratch = os.path.join(temporary_folder(), f"aioparallel-serial-{os.getpid()}")
-        context.surrounding = context.Surrounding(self.name, self._seed, scratch, self._progressed, in_slot=False)
+        context.surrounding = context.Surrounding(self.name, self._seed, self._scratch_root, self._progressed, in_slot=False)
         begin(call, attempt.task.name)
         began, cpu = time.monotonic(), time.process_time()
         try:
@@ -113,8 +117,8 @@ class SerialHost(Host):
         finally:
             context.end()
             context.surrounding = before
-            if os.path.isdir(scratch):
-                os.rmdir(scratch)
+            if os.path.isdir(self._scratch_root):
+                shutil.rmtree(self._scratch_root, ignore_errors=True)  # with what the task left beside its own folder
         seconds, cpu = time.monotonic() - began, time.process_time() - cpu
         if status == OUT_OF_MEMORY:
             status = RAISED

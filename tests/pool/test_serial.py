@@ -172,3 +172,17 @@ def fail_twice() -> int:
     if attempt < 3:
         raise ValueError
     return attempt
+
+
+def litter(name: str) -> str:
+    folder = os.path.dirname(aioparallel.current_task().scratch)
+    with open(os.path.join(folder, name), "w") as file:
+        file.write("x")
+    return folder
+
+
+async def test_what_a_task_leaves_beside_its_scratch_folder() -> None:
+    async with serial() as pool, serial() as other:
+        folders = [await pool.submit(litter, "one"), await other.submit(litter, "other")]
+        assert await pool.map(litter, ["a", "b"], chunk=2) == folders[:1] * 2
+    assert len(set(folders)) == 2 and not any(map(os.path.exists, folders))
