@@ -74,6 +74,7 @@ class FunctionTable:
     """All functions that a pool has sent to slots."""
 
     def __init__(self, kept: int = MAX_KEPT, kept_bytes: int = MAX_KEPT_BYTES) -> None:
+        _register_main()
         self._numbers = 0
         self._named: dict[int, Function] = {}
         self._named_alive: dict[int, object] = {}
@@ -151,6 +152,15 @@ class FunctionTable:
             function = Function(self._numbers, digest, data, fresh, qualified_name(fn))
             self._made.put((digest, fresh), function, len(data))
         return function
+
+
+def _register_main() -> None:
+    """Have `__mp_main__` travel by value: so a child of multiprocessing's "spawn" calls the program, and no slot can import it."""
+    main = sys.modules.get("__mp_main__")
+    if main is not None:
+        import cloudpickle
+
+        cloudpickle.register_pickle_by_value(main)
 
 
 def is_importable(thing: object) -> bool:

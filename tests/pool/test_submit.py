@@ -349,6 +349,23 @@ async def test_functions_and_classes_of_a_script(tmp_path: Path, guarded: bool) 
     assert out.endswith("done\n")
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+async def test_functions_and_classes_of_a_script_in_a_child_of_multiprocessing(tmp_path: Path, method: str) -> None:
+    (tmp_path / "beside.py").write_text(BESIDE)
+    script = MAIN.replace(
+        "    asyncio.run(main())",
+        f"""    import multiprocessing
+    child = multiprocessing.get_context("{method}").Process(target=start)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+""",
+    ).replace("if __name__", "def start(): asyncio.run(main())\n\nif __name__")
+    code, out, err = await run_script(script, tmp_path)
+    assert (code, err) == (0, ""), err
+    assert out.endswith("done\n")
+
+
 async def test_a_results_memory_goes_with_the_last_reference_to_its_task() -> None:
     gc.disable()  # what only the collector of cycles would free is a leak to whoever moves large arrays
     try:
