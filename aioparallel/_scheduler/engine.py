@@ -149,6 +149,7 @@ class Engine:
             task._asked = True
             self._turn()  # the state machine must know a task before it hears that it was cancelled
             self.feed(CancelAsked(task))
+            self._settler.abandon(task)
         return True
 
     def feed(self, stimulus: Any) -> None:
@@ -346,7 +347,7 @@ class Engine:
         self._turn()
         if self.state.closing is None:
             self.feed(Closing(reason))
-        self._settler.flush()
+        self._settler.close(reason)
 
     async def finish(self) -> None:
         """Wait for `ended`, whatever is cancelled meanwhile: it comes within seconds."""

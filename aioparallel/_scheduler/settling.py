@@ -23,10 +23,14 @@ from ..errors import PoolClosed, SerializationError
 from .stimuli import Fail, Settle, SettleCancelled
 
 if TYPE_CHECKING:
+    from anyio import CapacityLimiter
+
     from .endings import Endings
 
 log = logging.getLogger("aioparallel")
 
+REBUILDING_THREADS = 4
+"""Our own: the threads that anyio counts may all be the program's, and wait for us."""
 SETTLED_A_TURN = 256
 """So many tasks whose settling had to wait are settled before the loop may do something else: slots wait for work meanwhile."""
 
@@ -45,12 +49,15 @@ class Settler:
         self.holding = False
         """While this is True nothing is settled."""
         self._later: deque[Settle | Fail | SettleCancelled] = deque()
-        self._helpers: set[AsyncTask[None]] = set()
+        self._rebuilding: dict[Task[Any], AsyncTask[None]] = {}
+        """Tasks whose results are rebuilt in threads, and who waits for that."""
+        self._threads: CapacityLimiter | None = None
+        self._closed: str | None = None
 
     @property
     def busy(self) -> bool:
         """Whether something that has ended is not settled yet."""
-        return bool(self._later or self._helpers)
+        return bool(self._later or self._rebuilding)
 
     def settle(self, action: Settle) -> None:
         """Settle tasks with what their slot answered."""
@@ -96,6 +103,21 @@ class Settler:
         self.holding = False
         while self._later:
             self._perform_one()
+
+    def close(self, reason: str) -> None:
+        """Settle now what waits, and what is being rebuilt; wait for no thread from here on."""
+        self._closed = reason
+        self.flush()
+        for task in list(self._rebuilding):
+            self.abandon(task, PoolClosed(reason))
+
+    def abandon(self, task: Task[Any], error: Exception | None = None) -> None:
+        """Settle a task whose result is being rebuilt, if it is: its thread goes on for nobody."""
+        helper = self._rebuilding.pop(task, None)
+        if helper is not None:
+            helper.cancel()
+            self._finish(task, None, error)
+            self._caught_up()
 
     def _perform_one(self) -> int:
         action = self._later.popleft()
@@ -166,21 +188,29 @@ class Settler:
         return answer
 
     def _settle_in_thread(self, task: Task[Any], attempt: Attempt | None, flags: int, payload: Buffer, buffers: Buffers) -> None:
-        async def rebuild() -> None:
-            from anyio import to_thread
+        if self._closed is not None:
+            self._finish(task, None, PoolClosed(self._closed))
+            return
 
-            value, error = await to_thread.run_sync(opened, task, attempt, flags, payload, buffers, abandon_on_cancel=True)
-            self._finish(task, value, error)
+        async def rebuild() -> None:
+            from anyio import CapacityLimiter, to_thread
+
+            if self._threads is None:
+                self._threads = CapacityLimiter(REBUILDING_THREADS)
+            arguments = task, attempt, flags, payload, buffers
+            value, error = await to_thread.run_sync(opened, *arguments, abandon_on_cancel=True, limiter=self._threads)
+            if not task.done():
+                self._finish(task, value, error)
 
         def rebuilt(helper: AsyncTask[None]) -> None:
-            self._helpers.discard(helper)
+            self._rebuilding.pop(task, None)
             if not task.done():
                 reason = "the pool's loop ended" if helper.cancelled() else f"its result could not be rebuilt: {helper.exception()!r}"
                 self._finish(task, None, PoolClosed(reason))
             self._caught_up()
 
         helper = self._loop.create_task(rebuild(), name=f"aioparallel rebuilds the result of task {task.id}")
-        self._helpers.add(helper)
+        self._rebuilding[task] = helper
         helper.add_done_callback(rebuilt)
 
     def _fail(self, action: Fail) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from itertools import count
 from typing import Any
 
 import pytest
+from anyio import to_thread
 
 from aioparallel import Pool, PoolClosed, Task
+
+from .gate import Gate, pass_gate
 
 MANY = 1_000_000
 """More tasks than any machine leaves unanswered while they are submitted."""
@@ -115,3 +119,58 @@ def test_interrupts_in_hooks_lose_nothing_behind_them() -> None:
         loop.run_until_complete(pool.aclose())
     finally:
         loop.close()
+
+
+# --- large results, which are rebuilt in threads
+
+
+class Slow:
+    """A large result whose rebuilding, in the controller, waits to be let through a gate."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.load = "x" * (2 << 20)
+
+    def __reduce__(self) -> Any:
+        return _rebuild_slowly, (self.path, os.getpid(), self.load)
+
+
+def _rebuild_slowly(path: str, pid: int, load: str) -> int:
+    if os.getpid() != pid:
+        pass_gate(path)
+    return len(load)
+
+
+async def test_a_cancel_does_not_wait_for_a_result_that_is_being_rebuilt(gate: Gate) -> None:
+    async with Pool(local=1) as pool:
+        task = pool.submit(Slow, gate.path)
+        await gate.met()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await task
+        assert task.cancelled() and task.state == "cancelled" and pool.status().cancelled == 1
+        task = pool.submit(Slow, gate.path)
+        await gate.met()
+        assert task.cancel() is True and task.cancelled() and task.cancel() is False
+        assert await pool.drain() is True
+        gate.open(2)
+
+
+async def test_closing_does_not_wait_for_a_result_that_is_being_rebuilt(gate: Gate) -> None:
+    async with Pool(local=1) as pool:
+        task = pool.submit(Slow, gate.path)
+        await gate.met()
+        await pool.aclose()
+        assert isinstance(task.exception(), PoolClosed) and pool.status().failed == 1
+        gate.open()
+
+
+async def test_results_are_rebuilt_while_the_program_has_all_of_its_threads_wait_for_them(gate: Gate) -> None:
+    async with Pool(local=1) as pool:
+        tokens = int(to_thread.current_default_thread_limiter().total_tokens)
+        waiting = [asyncio.ensure_future(to_thread.run_sync(pass_gate, gate.path)) for _ in range(tokens)]
+        await gate.met(tokens)
+        async with asyncio.timeout(20):
+            assert await pool.submit(str.upper, "x" * (2 << 20)) == "X" * (2 << 20)
+        gate.open(tokens)
+        await asyncio.gather(*waiting)
