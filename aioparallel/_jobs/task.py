@@ -8,6 +8,7 @@ Guarantees
 from __future__ import annotations
 
 import asyncio
+from copy import copy
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from ..status import QUEUED, RUNNING, SUCCEEDED, AttemptRecord
@@ -173,6 +174,21 @@ class Task(asyncio.Future[T]):
         self._place, self._began, self._ended = attempt.slot, began, ended
         self._cpu = cpu if cpu == cpu else NAN
         self._attempt = None
+
+    def _detach(self) -> None:
+        """Break the circle of a task that has ended and its attempts, so that it goes with the last reference to it.
+
+        Of the last attempt a copy is kept: the scheduler may still look at the other, and at its task, for some seconds. One that is
+        not confirmed dead stays as it is: its end is still to come.
+        """
+        last = self._attempt
+        if last is None or not last.confirmed_dead:
+            return
+        self._attempt = copy(last)
+        kept: Attempt | None = self._attempt
+        while kept is not None:
+            kept.task = None  # type: ignore[assignment]
+            kept = kept.before
 
     def _ran_for(self) -> float | None:
         """Return the seconds that the latest attempt took; None: it did not end by itself."""

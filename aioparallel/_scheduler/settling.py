@@ -80,6 +80,7 @@ class Settler:
             return
         task = action.task
         task._payload, task._buffers = b"", ()
+        task._detach()
         _call(task, _future_cancel, task._message)
 
     def _postpone(self, action: Settle | Fail | SettleCancelled) -> None:
@@ -216,6 +217,7 @@ class Settler:
     def _fail(self, action: Fail) -> None:
         task, error, attempt = action
         task._payload, task._buffers = b"", ()
+        task._detach()
         if attempt is not None:
             slot = attempt.slot
             error.add_note(f"in task {task.label} {task.name!r}, attempt {attempt.number}, on {slot.host}/{slot.index} (pid {slot.pid})")

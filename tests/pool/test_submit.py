@@ -10,6 +10,7 @@ import logging
 import operator
 import os
 import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 import aioparallel
-from aioparallel import Pool, SerializationError, Task, UsageError, WorkerDied
+from aioparallel import Pool, SerializationError, Task, TaskTimeout, UsageError, WorkerDied
 
 from .gate import Gate, pass_gate, run_script, stay, until
 
@@ -375,5 +376,28 @@ async def test_a_results_memory_goes_with_the_last_reference_to_its_task() -> No
             del task
             await asyncio.sleep(0)  # the turn of the loop in which the result came holds the task
             assert kept() is None
+    finally:
+        gc.enable()
+
+
+async def test_a_task_that_found_no_answer_goes_with_the_last_reference_too(gate: Gate) -> None:
+    gc.disable()
+    try:
+        async with Pool(local=1) as pool:
+            died = pool.options(retries=1).submit(os._exit, 3)
+            slow = pool.options(timeout=0.05).submit(time.sleep, 1000)
+            await asyncio.wait([died, slow])
+            cancelled = pool.submit(stay, gate.path)
+            await gate.met()
+            cancelled.cancel()
+            await asyncio.wait([cancelled])
+            outcomes = [[attempt.outcome for attempt in task.attempts] for task in (died, slow, cancelled)]
+            assert outcomes == [["died", "died"], ["timed out"], ["cancelled"]]
+            assert isinstance(died.exception(), WorkerDied) and isinstance(slow.exception(), TaskTimeout)
+            pool._engine.state._timers.clear()  # what the scheduler looks at when a kill should be confirmed, in five seconds
+            kept = [weakref.ref(task) for task in (died, slow, cancelled)]
+            del died, slow, cancelled
+            await asyncio.sleep(0)
+            assert [ref() for ref in kept] == [None] * 3
     finally:
         gc.enable()
