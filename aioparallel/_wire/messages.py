@@ -80,6 +80,8 @@ CLEAN = 65
 """Remove a folder. body: (path,)."""
 FORKED = 66
 """body: (index, incarnation, pid). Sent before the slot becomes the agent's child."""
+FORK_FAILED = 69
+"""No slot came of a FORK. body: (index, incarnation, text)."""
 CONFIGURE = 68
 """To a new template: who it serves. body: (HELLO's dict,); the memory of the pages and the knocking pipe come along as descriptors."""
 PRELOADED = 67

@@ -122,6 +122,8 @@ class Agent:
     def _next_due(self, now: float) -> float:
         due = FOREVER if self._spawner is None else self._spawner.preload_until
         for ward in self._wards.values():
+            if ward.status is not None and not ward.dying:
+                return now  # its fork failed while another was buried
             if ward.watch_at:
                 due = min(due, ward.watch_at)
             if ward.ask_until is not None:

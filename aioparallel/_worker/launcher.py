@@ -16,6 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+NOT_BORN = 83
+"""Exit code of a slot that did not come as far as its loop."""
+
 
 def main(fd: int, controller_pid: int) -> None:
     """Fork the agent off and end: what asyncio started must not be the agent, since asyncio kills what it started."""
@@ -69,4 +72,4 @@ def fork_template(not_its: Iterable[int]) -> tuple[int, int]:
         os._exit(1)
 
 
-__all__ = ["fork_template", "main"]
+__all__ = ["NOT_BORN", "fork_template", "main"]

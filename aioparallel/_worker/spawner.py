@@ -2,7 +2,8 @@
 
 Guarantees
     What a template has forked is known before it can fall to the agent as an orphan, even if the template was killed in the middle. A
-    fork that was asked for is done by the template's successor, or the host fails with the reason.
+    fork that was asked for is done by the template's successor, or the host fails with the reason. Where the kernel refuses a fork, the
+    ward has died as it started.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from select import POLLIN, poll
 from time import monotonic
 
 from .._wire.frames import FrameReader, encode
-from .._wire.messages import CLEAN, CONFIGURE, FAILED, FORK, FORKED, NOTICE, PRELOADED, SPAWNED, pack, unpack
-from .launcher import fork_template
+from .._wire.messages import CLEAN, CONFIGURE, FAILED, FORK, FORK_FAILED, FORKED, NOTICE, PRELOADED, SPAWNED, pack, unpack
+from .launcher import NOT_BORN, fork_template
 from .page import FOREVER
 from .passing import send_with_fds
 from .ward import Ward
@@ -53,6 +54,7 @@ class Spawner:
         self._born = born
         self._to_fork: deque[tuple[Ward, list[int]]] = deque()
         self._deaths = 0
+        self._noticed: set[str] = set()
         self._adopt(template)
 
     def _adopt(self, template: tuple[int, int]) -> None:
@@ -111,6 +113,8 @@ class Spawner:
                 self._preloaded(*unpack(body))
             elif kind == FORKED:
                 self._forked(*unpack(body))
+            elif kind == FORK_FAILED:
+                self._fork_failed(*unpack(body))
             elif kind == FAILED:
                 self._deaths = TEMPLATE_DEATHS
                 self._fail(*unpack(body))
@@ -137,7 +141,6 @@ class Spawner:
 
     def _preloaded(self, threads: int) -> None:
         self._ready = True
-        self._deaths = 0
         self.preload_until = FOREVER
         if threads > 1:
             self._config["threads"] = threads
@@ -146,12 +149,29 @@ class Spawner:
             self._send(ward, fds)
 
     def _forked(self, index: int, incarnation: int, pid: int) -> None:
-        ward, fds = self._to_fork.popleft()
-        assert (ward.index, ward.incarnation) == (index, incarnation)
-        for fd in fds:
-            os.close(fd)
+        ward = self._answered(index, incarnation)
+        assert ward is not None
         self._tell(SPAWNED, 0, index, incarnation, pid)
         self._born(ward, pid)
+
+    def _fork_failed(self, index: int, incarnation: int, text: str) -> None:
+        ward = self._answered(index, incarnation)
+        if ward is None:
+            return  # it was announced, and the process between was killed after that
+        ward.died(NOT_BORN << 8)
+        if text not in self._noticed:
+            self._noticed.add(text)
+            self._tell(NOTICE, 0, f"a slot could not be forked: {text}")
+
+    def _answered(self, index: int, incarnation: int) -> Ward | None:
+        """Take the ward that the template forked or could not fork; None: it was taken before."""
+        if not self._to_fork or (self._to_fork[0][0].index, self._to_fork[0][0].incarnation) != (index, incarnation):
+            return None
+        ward, fds = self._to_fork.popleft()
+        for fd in fds:
+            os.close(fd)
+        self._deaths = 0  # not as soon as it has preloaded: it may die of every fork
+        return ward
 
     def look_at_clock(self, now: float) -> None:
         """Give up a template that does not come to an end with its preload."""

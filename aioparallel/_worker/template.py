@@ -2,7 +2,7 @@
 
 Guarantees
     It forks only while it has one OS thread; where something it preloaded started threads, slots are exec'ed instead. A slot is the
-    agent's child, not the template's, before its first attempt begins.
+    agent's child, not the template's, before its first attempt begins. Each request for a slot is answered, also where no fork is possible.
 
 How it works
     A slot is forked twice. The process between sends the slot's pid to the agent and ends, so that the slot falls to the agent, which
@@ -19,14 +19,15 @@ from _socket import socket as Socket  # `socket` would import `selectors` and `e
 from marshal import dumps as marshal, loads as unmarshal
 
 from .._wire.frames import Frame, FrameReader, encode
-from .._wire.messages import CLEAN, CONFIGURE, FAILED, FORK, FORKED, PRELOADED, SLOT_FDS, pack, unpack
+from .._wire.messages import CLEAN, CONFIGURE, FAILED, FORK, FORK_FAILED, FORKED, PRELOADED, SLOT_FDS, pack, unpack
 from . import kernel, procs
+from .launcher import NOT_BORN
 from .page import Page, map_memory
 from .passing import receive_with_fds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
 HIGH_DESCRIPTOR = 512
 """Slots keep their own descriptors from here on, out of the way of tasks that close the low ones."""
@@ -82,19 +83,39 @@ class Template:
         return self._reader.feed(data)
 
     def _fork(self, index: int, incarnation: int, fds: list[int]) -> None:
-        between = os.fork()
-        if not between:
-            slot = os.fork()
-            if slot:
-                self._socket.sendall(encode(FORKED, 0, 0, pack(index, incarnation, slot)))
-                os._exit(0)
-            try:
-                self._become_slot(index, incarnation, fds)
-            finally:
-                os._exit(83)
+        try:
+            between = os.fork()
+            if not between:
+                self._fork_slot(index, incarnation, fds)
+            wrong = how_it_failed(between)
+        except OSError as error:
+            wrong = str(error)
         for fd in fds:
             os.close(fd)
-        os.waitpid(between, 0)
+        if wrong:
+            self._say_failed(index, incarnation, wrong)
+
+    def _fork_slot(self, index: int, incarnation: int, fds: list[int]) -> NoReturn:
+        """Be the process between, and then the slot."""
+        code = NOT_BORN
+        try:
+            try:
+                slot = os.fork()
+            except OSError as error:
+                self._say_failed(index, incarnation, str(error))
+                os._exit(0)
+            if slot:
+                self._socket.sendall(encode(FORKED, 0, 0, pack(index, incarnation, slot)))
+                code = 0
+            else:
+                self._become_slot(index, incarnation, fds)
+        except BaseException:  # noqa: BLE001 - the last words of a slot that nobody has heard of
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(code)
+
+    def _say_failed(self, index: int, incarnation: int, wrong: str) -> None:
+        self._socket.sendall(encode(FORK_FAILED, 0, 0, pack(index, incarnation, wrong)))
 
     def _become_slot(self, index: int, incarnation: int, fds: list[int]) -> None:
         between = os.getppid()
@@ -112,7 +133,10 @@ class Template:
         """Remove a folder in a child of our own: what falls to the agent is killed as a dead slot's leftover."""
         if not self._cleaners:
             signal(SIGCHLD, self._reap_cleaners)
-        cleaner = os.fork()
+        try:
+            cleaner = os.fork()
+        except OSError:
+            return  # what is left is removed with the pool
         if cleaner:
             self._cleaners.append(cleaner)
             self._reap_cleaners()  # in case it ended before it was known
@@ -133,6 +157,15 @@ class Template:
                 continue  # SIGCHLD came in the middle of this very loop
             if gone:
                 self._cleaners.remove(pid)
+
+
+def how_it_failed(between: int) -> str:
+    """Wait for the process between; return how it failed, or nothing."""
+    try:
+        _, status = os.waitpid(between, 0)
+    except ChildProcessError:
+        return ""  # a module that was preloaded has SIGCHLD ignored
+    return f"the process that was to fork it ended with status {status}" if status else ""
 
 
 def become_python(config: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 
@@ -228,3 +229,37 @@ async def test_slots_that_die_as_they_start_back_off_and_give_a_host_error(open_
         with pytest.raises(HostError, match="slots in a row died as they started, the last with code 9"):
             await pool.submit(abs, -1)
         assert any("died as they started" in note for note in pool.status().notes)
+
+
+# --- forks that the kernel refuses
+
+REFUSE = """
+import errno, os
+refused, fork, template = 0, os.fork, os.getpid()
+
+def refuse():
+    global refused
+    if (os.getpid() == template) == IN_TEMPLATE and refused < TIMES:
+        refused += 1
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return fork()
+
+os.fork = refuse
+"""
+
+
+async def test_a_fork_is_tried_again(open_pool, preloadable):
+    name = preloadable("refusing", REFUSE.replace("IN_TEMPLATE", "True").replace("TIMES", "2"))
+    async with open_pool(1, preload=[name]) as pool:
+        assert await pool.submit(abs, -1) == 1
+        (note,) = pool.status().notes
+        assert "a slot could not be forked" in note and os.strerror(errno.EAGAIN) in note
+
+
+@pytest.mark.parametrize("in_template", [True, False])
+async def test_forks_that_always_fail_are_a_host_error(open_pool, preloadable, in_template):
+    name = preloadable("refusing", REFUSE.replace("IN_TEMPLATE", str(in_template)).replace("TIMES", "1000"))
+    async with open_pool(preload=[name], bystanders=False) as pool:
+        with pytest.raises(HostError, match="slots in a row died as they started"):
+            await pool.submit(abs, -1)
+        assert any(os.strerror(errno.EAGAIN) in note for note in pool.status().notes)
