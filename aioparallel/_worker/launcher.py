@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from _signal import SIG_DFL, SIG_IGN, SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGTERM, set_wakeup_fd, signal
+from _signal import SIG_DFL, SIG_IGN, SIG_SETMASK, SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGTERM, pthread_sigmask, set_wakeup_fd, signal
 
 from .._wire import frames, messages  # noqa: F401 - both need them
 from . import kernel
@@ -24,6 +24,7 @@ def main(fd: int, controller_pid: int) -> None:
     """Fork the agent off and end: what asyncio started must not be the agent, since asyncio kills what it started."""
     if os.getppid() != controller_pid:
         os._exit(0)
+    pthread_sigmask(SIG_SETMASK, ())  # what the controller has blocked is inherited: no death and no request to stop would be seen
     controller = kernel.pidfd_open(controller_pid)
     if os.fork():
         os._exit(0)
