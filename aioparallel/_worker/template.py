@@ -43,6 +43,7 @@ class Template:
         self._agent = agent
         self._fds: list[int] = []
         self._cleaners: list[int] = []
+        self._has_threads = False
 
     def main(self) -> None:
         """Load what slots need of ours, then serve requests until the agent lets go; never returns."""
@@ -83,6 +84,8 @@ class Template:
         return self._reader.feed(data)
 
     def _fork(self, index: int, incarnation: int, fds: list[int]) -> None:
+        # Asked here: a forked child has one thread in any case.
+        self._has_threads = procs.os_threads() > 1 or bool(self._config["threads"])
         try:
             between = os.fork()
             if not between:
@@ -124,7 +127,7 @@ class Template:
         self._socket.close()
         signal(SIGCHLD, SIG_DFL)
         config = {**self._config, "index": index, "incarnation": incarnation, "fds": fds, "agent": self._agent}
-        if procs.os_threads() > 1 or self._config["threads"]:
+        if self._has_threads:
             exec_slot(config)
         else:
             slot_main(config)

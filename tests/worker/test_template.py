@@ -20,6 +20,7 @@ def template() -> Iterator[tuple[Template, socket.socket]]:
     ours, theirs = socket.socketpair()
     ours.settimeout(20)
     template = Template(theirs.detach(), os.getpid())
+    template._config["threads"] = 0
     with ours:
         yield template, ours
         template._socket.close()
