@@ -91,14 +91,19 @@ class Page:
 
 def make_memory(slots: int) -> int:
     """Return the descriptor of memory for the pages of `slots` slots."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("aioparallel-pages")
-    else:
-        import tempfile
-
-        fd, path = tempfile.mkstemp()
-        os.unlink(path)
+    fd = make_nameless("aioparallel-pages")
     os.ftruncate(fd, max(mmap.PAGESIZE, slots * SIZE))
+    return fd
+
+
+def make_nameless(label: str) -> int:
+    """Return the descriptor of an empty file that goes with its last descriptor."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(label)
+    import tempfile
+
+    fd, path = tempfile.mkstemp()
+    os.unlink(path)
     return fd
 
 

@@ -22,7 +22,7 @@ from .._wire.frames import Frame, FrameReader, encode
 from .._wire.messages import CLEAN, CONFIGURE, FAILED, FORK, FORK_FAILED, FORKED, PRELOADED, SLOT_FDS, pack, unpack
 from . import kernel, procs
 from .launcher import NOT_BORN
-from .page import Page, map_memory
+from .page import Page, make_nameless, map_memory
 from .passing import receive_with_fds
 
 TYPE_CHECKING = False
@@ -258,18 +258,17 @@ def reseed() -> None:
 
 def exec_slot(config: dict[str, Any]) -> None:
     """Be a slot by way of exec: for when this process has threads, whose locks a fork would inherit held."""
-    read, write = os.pipe()
-    os.write(write, marshal(config, 2))
-    os.close(write)
-    for fd in (read, *config["fds"], config["knocker"], config["pages"]):
-        os.set_inheritable(fd, True)
-    boot = f"{config['boot']};from aioparallel._worker.template import exec_main;exec_main({read})"
+    fd = make_nameless("aioparallel-config")  # a pipe would take 64 KiB, and no more before somebody reads
+    os.write(fd, marshal(config, 2))
+    for number in (fd, *config["fds"], config["knocker"], config["pages"]):
+        os.set_inheritable(number, True)
+    boot = f"{config['boot']};from aioparallel._worker.template import exec_main;exec_main({fd})"
     os.execv(sys.executable, [sys.executable, *config["flags"], "-c", boot])
 
 
 def exec_main(fd: int) -> None:
-    """Be an exec'ed slot; its configuration waits in a pipe."""
-    config = unmarshal(os.read(fd, 1 << 16))
+    """Be an exec'ed slot; its configuration waits in a file."""
+    config = unmarshal(os.pread(fd, os.fstat(fd).st_size, 0))
     os.close(fd)
     become_python(config)
     from . import modules

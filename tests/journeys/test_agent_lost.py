@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import signal
+import sys
 
 import psutil
 import pytest
@@ -209,9 +210,11 @@ async def test_a_preload_that_is_missing(open_pool):
             await pool.submit(abs, -1)
 
 
+THREADED = "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n"
+
+
 async def test_a_preload_that_starts_a_thread_makes_slots_exec(open_pool, preloadable):
-    text = "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n"
-    name = preloadable("threaded", text)
+    name = preloadable("threaded", THREADED)
     async with open_pool(preload=[name]) as pool:
         for _ in range(2):
             pid = await pool.submit(os.getpid)
@@ -219,6 +222,13 @@ async def test_a_preload_that_starts_a_thread_makes_slots_exec(open_pool, preloa
             assert any("exec'ed" in note and "1 threads" in note for note in pool.status().notes)
             with pytest.raises(WorkerDied):
                 await pool.submit(os._exit, 3)
+
+
+async def test_an_execed_slot_takes_a_configuration_of_any_size(open_pool, preloadable, monkeypatch):
+    name = preloadable("threaded", THREADED)
+    monkeypatch.setattr(sys, "path", [*sys.path, *(f"/nonexistent/{number:0200}" for number in range(2000))])
+    async with open_pool(preload=[name]) as pool:
+        assert await pool.submit(abs, -1) == 1
 
 
 async def test_slots_that_die_as_they_start_back_off_and_give_a_host_error(open_pool, preloadable):
