@@ -125,10 +125,11 @@ def descriptor_limit() -> tuple[int, int]:
     """Return (soft, hard) limit of open descriptors of this process; sys.maxsize for none."""
     try:
         import resource
-    except ImportError:
-        return sys.maxsize, sys.maxsize
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    endless = resource.RLIM_INFINITY
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        endless = resource.RLIM_INFINITY
+    except (ImportError, AttributeError):
+        return sys.maxsize, sys.maxsize  # there is none, or a user's file has its name
     return (sys.maxsize if soft == endless else soft), (sys.maxsize if hard == endless else hard)
 
 

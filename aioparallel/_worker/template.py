@@ -47,9 +47,7 @@ class Template:
 
     def main(self) -> None:
         """Load what slots need of ours, then serve requests until the agent lets go; never returns."""
-        from . import chunk, modules, slot  # noqa: F401
-
-        modules.install()
+        load_own()
         while True:
             for kind, _, _, body, _ in self._receive():
                 if kind == FORK:
@@ -171,6 +169,16 @@ def how_it_failed(between: int) -> str:
     return f"the process that was to fork it ended with status {status}" if status else ""
 
 
+def load_own() -> None:
+    """Import what slots need while `sys.path` is Python's own: a user's file may be called like a module of Python's."""
+    import fcntl  # noqa: F401
+    import resource  # noqa: F401
+
+    from . import chunk, modules, slot  # noqa: F401
+
+    modules.install()
+
+
 def become_python(config: dict[str, Any]) -> None:
     """Make this process what the controller's is: `site` has run, `sys.path` is the same, `__main__` is empty."""
     if sys.flags.no_site:
@@ -270,10 +278,8 @@ def exec_main(fd: int) -> None:
     """Be an exec'ed slot; its configuration waits in a file."""
     config = unmarshal(os.pread(fd, os.fstat(fd).st_size, 0))
     os.close(fd)
+    load_own()
     become_python(config)
-    from . import modules
-
-    modules.install()
     preload(config)
     for number in (*config["fds"], config["knocker"], config["pages"]):
         os.set_inheritable(number, False)

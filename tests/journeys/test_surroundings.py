@@ -36,3 +36,16 @@ async def test_blocked_signals_hide_neither_deaths_nor_requests_to_stop(blocked,
             await task
         assert task.attempts[-1].stopped == "asked"
         assert await pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, ()) == set()
+
+
+# --- what its folder and its `sys.path` hold
+
+
+@pytest.mark.parametrize("preload", [(), ("threaded",)], ids=["forked", "exec'ed"])
+async def test_files_called_like_modules_of_pythons(open_pool, monkeypatch, tmp_path, preload):
+    for name in ("fcntl", "mmap", "resource"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('not the one that was meant')\n")
+    (tmp_path / "threaded.py").write_text("import threading, time\nthreading.Thread(target=time.sleep, args=(99,), daemon=True).start()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    async with open_pool(1, preload=preload) as pool:
+        assert await pool.options(memory=1 << 30).submit(abs, -1) == 1

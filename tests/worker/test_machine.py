@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,8 @@ def test_lean_at_import() -> None:
     script = f"import sys; sys.path.insert(0, {folder!r}); old = set(sys.modules); import machine; print(*set(sys.modules) - old)"
     done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) <= {"machine", "__future__"}
+
+
+def test_a_users_file_called_resource(monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", types.ModuleType("resource"))
+    assert machine.descriptor_limit() == (sys.maxsize, sys.maxsize)
