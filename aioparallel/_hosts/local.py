@@ -128,7 +128,7 @@ class LocalHost(Host):
             "host": self.name,
             "seed": self._seed,
             "sys_path": path_entries(),
-            "preload": list(self._preload),
+            "preload": list(map(str.__str__, self._preload)),
             "nonce": f"{self._nonce}.",
             "own_nonce": f"{self._nonce}.{self._generation}",
             "sweep": self._generation > 1,

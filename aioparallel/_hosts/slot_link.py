@@ -57,7 +57,7 @@ FOREVER = math.inf
 def path_entries() -> list[str]:
     """Return what can travel of `sys.path`: programs put other things there than strings."""
     entries: list[Any] = sys.path
-    return [entry for entry in entries if isinstance(entry, str)]
+    return [str.__str__(entry) for entry in entries if isinstance(entry, str)]  # (`marshal` takes no subclass of str)
 
 
 class SlotLink:

@@ -49,3 +49,16 @@ async def test_files_called_like_modules_of_pythons(open_pool, monkeypatch, tmp_
     monkeypatch.syspath_prepend(str(tmp_path))
     async with open_pool(1, preload=preload) as pool:
         assert await pool.options(memory=1 << 30).submit(abs, -1) == 1
+
+
+class Entry(str):
+    """As path libraries have them."""
+
+    __slots__ = ()
+
+
+async def test_strings_of_other_classes(open_pool, monkeypatch, tmp_path):
+    (tmp_path / "well_named.py").write_text("")
+    monkeypatch.syspath_prepend(Entry(tmp_path))
+    async with open_pool(1, preload=[Entry("well_named")]) as pool:
+        assert await pool.submit(deeds.get_attribute, "well_named", "__name__") == "well_named"
