@@ -201,8 +201,8 @@ def children(pid: int, *, zombies: bool = False) -> list[int]:
     return [child for child, entry in table.items() if entry[0] == pid and (zombies or not entry[2])]
 
 
-def _send(pid: int, signum: int) -> bool:
-    """Send a signal; False when that was not permitted. Gone is fine."""
+def send(pid: int, signum: int) -> bool:
+    """Send a signal; return False where that is not permitted (a setuid program). Gone is fine."""
     try:
         os.kill(pid, signum)
     except ProcessLookupError:
@@ -222,7 +222,7 @@ def _stop_groups(table: _Table, pid: int, below: list[int]) -> None:
         if member not in inside:
             groups.discard(entry[1])
     for group in groups:
-        _send(-group, SIGSTOP)
+        send(-group, SIGSTOP)
 
 
 def _moves(pid: int) -> bool:
@@ -268,7 +268,7 @@ def freeze_tree(pid: int) -> list[int]:
             wait_until = monotonic() + _FREEZE_SECONDS
         slipped, below, dead = _look(pid, table, early=looks < 2)
         fresh = [child for child in below if child not in frozen and child not in dead]
-        moving += [child for child in fresh if _send(child, SIGSTOP)]
+        moving += [child for child in fresh if send(child, SIGSTOP)]
         frozen.update(dict.fromkeys(fresh))
         # Somebody who ended since the last look may have forked first: look once more.
         if fresh or slipped or not dead <= ended:
@@ -286,7 +286,7 @@ def kill_all(pids: list[int]) -> list[int]:
     """SIGKILL processes, the gone ones ignored; return those which it was not permitted to kill."""
     if any(pid <= 1 for pid in pids):
         raise ValueError(f"not pids of one process each: {[pid for pid in pids if pid <= 1]}")
-    return [pid for pid in pids if not _send(pid, SIGKILL)]
+    return [pid for pid in pids if not send(pid, SIGKILL)]
 
 
 def carriers(nonce_prefix: str, exclude: set[int] | tuple[int, ...] = ()) -> list[int]:

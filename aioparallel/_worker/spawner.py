@@ -17,6 +17,7 @@ from time import monotonic
 
 from .._wire.frames import FrameReader, encode
 from .._wire.messages import CLEAN, CONFIGURE, FAILED, FORK, FORK_FAILED, FORKED, NOTICE, PRELOADED, SPAWNED, pack, unpack
+from . import procs
 from .launcher import NOT_BORN, fork_template
 from .page import FOREVER
 from .passing import send_with_fds
@@ -179,7 +180,7 @@ class Spawner:
             self.preload_until = FOREVER
             self._fail(f"preload= took over {PRELOAD_SECONDS} s")
             self._deaths = TEMPLATE_DEATHS
-            os.kill(self.pid, SIGKILL)
+            procs.send(self.pid, SIGKILL)
 
     def died(self, status: int, kill_orphans: Callable[[], object]) -> None:
         """Start another template in the place of one that was reaped, unless too many have died."""

@@ -2,7 +2,7 @@
 
 Guarantees
     A slot is killed for an attempt only if that very attempt still runs in it: it is stopped, looked at, and let go on otherwise.
-    A ward is gone only when its process and everything below it has been reaped.
+    A ward is gone only when its process and everything below it has been reaped. A signal that we may not send is no error.
 
 How it works
     Everything is one step at a time, since the agent must never wait for one slot: `check` sends SIGSTOP; the kernel's report that the
@@ -11,7 +11,6 @@ How it works
 
 from __future__ import annotations
 
-import os
 from _signal import SIGCONT, SIGKILL, SIGSTOP, SIGURG
 from time import monotonic
 
@@ -77,12 +76,8 @@ class Ward:
         return self.check is not None and self._stop()
 
     def _stop(self) -> bool:
-        try:
-            os.kill(self.pid, SIGSTOP)
-        except ProcessLookupError:
-            return False
-        # A slot that was stopped before (by anybody) makes no report of stopping.
-        return procs.is_stopped(self.pid)
+        # A slot that may not be stopped is looked at as it runs; one that was stopped before (by anybody) makes no report of stopping.
+        return not procs.send(self.pid, SIGSTOP) or procs.is_stopped(self.pid)
 
     def look(self) -> str:
         """Decide about a stopped slot. Returns "killed", "asked", "missed" or "" (nothing was to be decided)."""
@@ -97,7 +92,7 @@ class Ward:
         if check.grace > 0 and not check.asked:
             self.page.asked = check.ident
             self.page.watched_until = 0.0  # nobody looks at this attempt's limit again: the next one that has a limit must knock
-            os.kill(self.pid, SIGURG)
+            procs.send(self.pid, SIGURG)
             self._go_on()
             self.ask_until = monotonic() + check.grace, Check(check.ident, check.why, 0.0, asked=True)
             return "asked"
@@ -105,7 +100,7 @@ class Ward:
         return "killed"
 
     def _go_on(self) -> None:
-        os.kill(self.pid, SIGCONT)
+        procs.send(self.pid, SIGCONT)
 
     def kill(self, check: Check) -> None:
         """Kill the slot and all below it, whatever it does now."""
@@ -118,7 +113,7 @@ class Ward:
             self.dying.update(below)
             procs.kill_all(below)
         # What escaped even so falls to the agent when the slot is dead: it kills that then.
-        os.kill(self.pid, SIGKILL)
+        procs.send(self.pid, SIGKILL)
 
     def died(self, status: int) -> None:
         """Take note that the slot's process was reaped."""

@@ -280,7 +280,7 @@ def test_the_last_look_comes_after_everybody_stopped(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(procs, "monotonic", lambda: 0.0)
     monkeypatch.setattr(procs, "state", lambda pid: states[pid].pop(0) if len(states[pid]) > 1 else states[pid][0])
     monkeypatch.setattr(procs, "_look", lambda *a, **k: (False, [7] if len(states[7]) > 1 else [7, 8], set()))
-    monkeypatch.setattr(procs, "_send", lambda pid, signum: sent.append(pid) or True)
+    monkeypatch.setattr(procs, "send", lambda pid, signum: sent.append(pid) or True)
     monkeypatch.setattr(procs, "_alive", lambda pid: True)
     assert procs.freeze_tree(5) == sent == [7, 8]
 
@@ -290,7 +290,7 @@ def test_what_does_not_stop_is_not_waited_for_without_end(monkeypatch: pytest.Mo
     monkeypatch.setattr(procs, "monotonic", lambda: next(clock) / 100)
     monkeypatch.setattr(procs, "state", lambda pid: "D")
     monkeypatch.setattr(procs, "_look", lambda *a, **k: (False, [7], set()))
-    monkeypatch.setattr(procs, "_send", lambda pid, signum: True)
+    monkeypatch.setattr(procs, "send", lambda pid, signum: True)
     monkeypatch.setattr(procs, "_alive", lambda pid: True)
     assert procs.freeze_tree(5) == [7]
     assert next(clock) < 20
@@ -300,7 +300,7 @@ def test_a_group_with_an_outsider_is_not_stopped() -> None:
     sent: list[tuple[int, int]] = []
     table = {50: (1, 50, False), 51: (50, 60, False), 52: (50, 70, False), 53: (1, 70, False), 54: (50, 50, False)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(procs, "_send", lambda pid, signum: sent.append((pid, signum)) or True)
+        patch.setattr(procs, "send", lambda pid, signum: sent.append((pid, signum)) or True)
         patch.setattr(procs, "is_stopped", lambda pid: False)
         procs._stop_groups(table, 50, [51, 52, 54])
         assert sent == [(-60, signal.SIGSTOP)]
@@ -329,7 +329,7 @@ def test_kill_all_says_what_it_may_not_kill(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("pid", [0, -1, 1, -5])
 def test_kill_all_refuses_what_is_no_single_process(pid: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(procs, "_send", lambda pid, signum: pytest.fail("a signal was sent"))
+    monkeypatch.setattr(procs, "send", lambda pid, signum: pytest.fail("a signal was sent"))
     with pytest.raises(ValueError, match="one process each"):
         procs.kill_all([os.getpid(), pid])
 
