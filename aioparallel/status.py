@@ -23,6 +23,7 @@ STARTING = "starting"
 IDLE = "idle"
 BUSY = "busy"
 RETIRING = "retiring"
+UNCONFIRMED = "unconfirmed"
 GONE = "gone"
 
 # How an attempt ended (while it has not: RUNNING).

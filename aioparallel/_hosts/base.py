@@ -28,7 +28,7 @@ class Outcome(NamedTuple):
 
 
 class Death(NamedTuple):
-    """The end of a slot and of everything below it, as its agent saw it."""
+    """The end of a slot and of everything below it, as its agent saw it; where it is not `confirmed`, another Death follows that is."""
 
     slot: int
     incarnation: int
@@ -42,6 +42,7 @@ class Death(NamedTuple):
     peak: int
     leftovers: bool
     asked: bool
+    confirmed: bool = True
     detail: str = ""
     """Why it died as it started, where that is known."""
 
@@ -62,7 +63,7 @@ class Reports(Protocol):
         """The slot can work."""
 
     def slot_died(self, host: str, death: Death) -> None:
-        """The slot is dead. Every answer it gave was reported before."""
+        """The slot is dead, or was to be. Every answer it gave was reported before."""
 
     def answered(self, host: str, index: int, incarnation: int, outcomes: list[Outcome]) -> None:
         """The slot gave these answers, in this order."""

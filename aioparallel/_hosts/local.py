@@ -40,6 +40,7 @@ from .._wire.messages import (
     PROTOCOL,
     SPAWN,
     SPAWNED,
+    UNCONFIRMED,
     WELCOME,
     pack,
     unpack,
@@ -326,8 +327,8 @@ class LocalHost(Host):
             self._hear(kind, ident, unpack(body))
 
     def _hear(self, kind: int, ident: int, values: tuple[Any, ...]) -> None:
-        if kind == DIED:
-            self._died(ident, *values)
+        if kind in (DIED, UNCONFIRMED):
+            self._died(kind == DIED, ident, *values)
         elif kind == WELCOME:
             self._agent_pid = values[0]["pid"]
             self._reports.host_up(self.name)
@@ -342,14 +343,19 @@ class LocalHost(Host):
         elif kind != SPAWNED:
             log.warning("host %s sent an unknown message (%d)", self.name, kind)
 
-    def _died(self, ident: int, index: int, incarnation: int, code: int | None, number: int | None, *rest: int) -> None:
-        link = self._links.pop(index, None)
+    def _died(self, confirmed: bool, ident: int, index: int, incarnation: int, code: int | None, number: int | None, *rest: int) -> None:
+        link = self._links.get(index)
         if link is None:
             return
         link.drain()
-        link.close()
+        if confirmed:
+            link.close()
+            del self._links[index]
+        else:
+            link.recall()  # if it goes on after all, it begins nothing more
         why, item, peak, leftovers, asked = rest
-        self._reports.slot_died(self.name, Death(index, incarnation, code, number, ident, why, item, peak, bool(leftovers), bool(asked)))
+        death = Death(index, incarnation, code, number, ident, why, item, peak, bool(leftovers), bool(asked), confirmed)
+        self._reports.slot_died(self.name, death)
 
     def _lost(self) -> None:
         """The agent is gone, and its slots with it. Take the answers that they gave before."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._jobs.task import Attempt, Task
 from ..events import AttemptStarted
-from ..status import IDLE, RETIRING, STARTING
+from ..status import IDLE, RETIRING, STARTING, UNCONFIRMED
 from .ledger import EVEN_SECONDS, MAX_DEPTH, SILENCE_SECONDS, Slot
 from .lifecycle import LAUNCHED, slot_after
 from .stimuli import Action, Emit, Launch, Spawn
@@ -149,7 +149,7 @@ def _assign_isolated(state: State, open_slots: list[Slot], now: float, actions: 
 def _begin_slots(state: State, wanted: int, now: float, actions: list[Action]) -> list[Slot]:
     begun: list[Slot] = []
     usable = [host for host in state.hosts.values() if host.failed is None]
-    if not usable and all(slot.state == RETIRING for slot in state.slots.values()):
+    if not usable and all(slot.state in (RETIRING, UNCONFIRMED) for slot in state.slots.values()):
         state.endings.fail_waiting(state.queue, now, actions)
         state.endings.fail_waiting(state.isolated, now, actions)
         return begun

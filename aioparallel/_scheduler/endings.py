@@ -113,6 +113,7 @@ class Endings:
     def _killed(self, attempt: Attempt, death: Death, now: float, actions: list[Action]) -> None:
         task = attempt.task
         attempt.ended = now
+        attempt.confirmed_dead = death.confirmed
         attempt.item = death.item
         if task._options.memory is not None:
             attempt.peak = death.peak
@@ -120,7 +121,6 @@ class Endings:
             attempt.stopped = "killed"
         if task._state in SETTLED:
             attempt.outcome = CANCELLED
-            attempt.confirmed_dead = True
         elif task._state == STOPPING:
             self.cancelled(task, attempt, now, actions)
         elif self._state.closing is not None:

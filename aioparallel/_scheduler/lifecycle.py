@@ -5,7 +5,7 @@ A transition that is not in the table is a bug of ours and raises at once, inste
 
 from __future__ import annotations
 
-from ..status import BUSY, CANCELLED, FAILED, GONE, IDLE, QUEUED, RETIRING, RUNNING, STARTING, STOPPING, SUCCEEDED
+from ..status import BUSY, CANCELLED, FAILED, GONE, IDLE, QUEUED, RETIRING, RUNNING, STARTING, STOPPING, SUCCEEDED, UNCONFIRMED
 
 TASK: dict[tuple[str, str], str] = {
     (QUEUED, "launched"): RUNNING,
@@ -42,8 +42,14 @@ SLOT: dict[tuple[str, str], str] = {
     (RETIRING, "died"): GONE,
     (RETIRING, "emptied"): RETIRING,
     (RETIRING, "up"): RETIRING,
+    (STARTING, "unconfirmed"): UNCONFIRMED,
+    (IDLE, "unconfirmed"): UNCONFIRMED,
+    (BUSY, "unconfirmed"): UNCONFIRMED,
+    (RETIRING, "unconfirmed"): UNCONFIRMED,
+    (UNCONFIRMED, "up"): UNCONFIRMED,
+    (UNCONFIRMED, "died"): GONE,
 }
-"""The same for slots."""
+"""The same for slots. UNCONFIRMED: its attempt is settled as if it were dead, but some of it may live; it serves nobody."""
 
 LAUNCHED = {state: after for (state, happened), after in TASK.items() if happened == "launched"}
 SUCCESS = {state: after for (state, happened), after in TASK.items() if happened == "succeeded"}

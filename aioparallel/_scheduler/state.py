@@ -299,7 +299,11 @@ class State:
         if slot is None:
             return
         started = slot.state != "starting"
-        slot.state = slot_after(slot.state, "died")
+        slot.state = slot_after(slot.state, "died" if death.confirmed else "unconfirmed")
+        if not death.confirmed:
+            self.endings.slot_died(slot, death, now, actions)
+            assign(self, now, actions)
+            return
         del self.slots[slot.key]
         if self.watched:
             code, number = death.exit_code, death.signal

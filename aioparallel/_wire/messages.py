@@ -72,6 +72,8 @@ NOTICE = 53
 """Something that status should say. body: (text,)."""
 BURIED = 54
 """The agent's last word: all that was below it is dead. body: ()."""
+UNCONFIRMED = 55
+"""As DIED, of a slot that was killed or died a while ago while some of it, or all, is still there. DIED follows when it is not."""
 
 # agent <-> template
 FORK = 64

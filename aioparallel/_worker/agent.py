@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
-from _signal import SIGCHLD, set_wakeup_fd, signal
+from _signal import SIGCHLD, SIGKILL, set_wakeup_fd, signal
 from select import POLLIN
 from time import monotonic
 
@@ -33,6 +33,7 @@ from .._wire.messages import (
     PROTOCOL,
     SLOT_FDS,
     SPAWN,
+    UNCONFIRMED,
     WELCOME,
     decode_knocks,
     pack,
@@ -124,6 +125,7 @@ class Agent:
         for ward in self._wards.values():
             if ward.status is not None and not ward.dying:
                 return now  # its fork failed while another was buried
+            due = min(due, ward.confirm_until)
             if ward.watch_at:
                 due = min(due, ward.watch_at)
             if ward.ask_until is not None:
@@ -136,6 +138,9 @@ class Agent:
         for ward in self._wards.values():
             if ward.status is not None or ward.killed_for is not None:
                 ward.watch_at, ward.ask_until, ward.dismissed_at = 0.0, None, 0.0
+                if now >= ward.confirm_until:
+                    ward.confirm_until = FOREVER
+                    self._tell_end(UNCONFIRMED, ward)
                 continue
             if ward.watch_at and now >= ward.watch_at:
                 check = ward.over_limit(now)
@@ -276,15 +281,18 @@ class Agent:
         """Say that a slot and all below it are gone."""
         del self._wards[ward.index]
         self._by_pid.pop(ward.pid, None)
-        status = ward.status or 0
+        self._tell_end(DIED, ward)
+        scratch = f"{self._config['scratch']}/{ward.index}.{ward.incarnation}"
+        if os.path.exists(scratch) and self._spawner is not None:
+            self._spawner.clean(scratch)
+
+    def _tell_end(self, kind: int, ward: Ward) -> None:
+        status = SIGKILL if ward.status is None else ward.status  # (None: it was killed, and has not died of it yet)
         code, number = (os.WEXITSTATUS(status), None) if os.WIFEXITED(status) else (None, os.WTERMSIG(status))
         ident, item = ward.last
         asked = ward.killed_for is not None and ward.killed_for.asked
         values = code, number, ward.why, item, int(ward.page.peak), int(ward.page.leftovers), asked
-        self._tell(DIED, ident, ward.index, ward.incarnation, *values)
-        scratch = f"{self._config['scratch']}/{ward.index}.{ward.incarnation}"
-        if os.path.exists(scratch) and self._spawner is not None:
-            self._spawner.clean(scratch)
+        self._tell(kind, ident, ward.index, ward.incarnation, *values)
 
     def _remove_scratch(self) -> None:
         path = str(self._config.get("scratch", ""))

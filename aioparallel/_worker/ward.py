@@ -23,6 +23,9 @@ SAMPLE_SECONDS = 0.05
 LINGER_SECONDS = 0.05
 """After the agent says that it no longer looks, it looks once more: a slot may have read its page just before."""
 
+CONFIRM_SECONDS = 5.0
+"""How long a slot and all below it may take to die before the pool is told how it ended; some cannot be killed (D state, setuid)."""
+
 KILL_ROUNDS = 8
 """A fork that was under way when its process was frozen shows in the next round; more than a few only a fork bomb needs."""
 
@@ -56,6 +59,8 @@ class Ward:
         self.watch_at = 0.0
         self.ask_until: tuple[float, Check] | None = None
         self.dismissed_at = 0.0
+        self.confirm_until = FOREVER
+        """When it must be confirmed that all of it is dead (CLOCK_MONOTONIC seconds, inf: it lives, or no more is waited for that)."""
         page.wipe()
 
     def stop_for(self, check: Check) -> bool:
@@ -128,6 +133,7 @@ class Ward:
     def _remember(self) -> None:
         ident = self.page.running()[0]
         self.last = ident, int(self.page.item)
+        self.confirm_until = monotonic() + CONFIRM_SECONDS
 
     @property
     def why(self) -> int:

@@ -6,10 +6,10 @@ import pytest
 
 from aioparallel import status
 from aioparallel._scheduler.lifecycle import LAUNCHED, SETTLED, SLOT, SUCCESS, TASK, ImpossibleTransition, slot_after, task_after
-from aioparallel.status import BUSY, CANCELLED, FAILED, GONE, IDLE, QUEUED, RETIRING, RUNNING, STARTING, STOPPING, SUCCEEDED
+from aioparallel.status import BUSY, CANCELLED, FAILED, GONE, IDLE, QUEUED, RETIRING, RUNNING, STARTING, STOPPING, SUCCEEDED, UNCONFIRMED
 
 TASK_STATES = {QUEUED, RUNNING, STOPPING, SUCCEEDED, FAILED, CANCELLED}
-SLOT_STATES = {STARTING, IDLE, BUSY, RETIRING, GONE}
+SLOT_STATES = {STARTING, IDLE, BUSY, RETIRING, UNCONFIRMED, GONE}
 
 
 def reachable(table: dict[tuple[str, str], str], first: str) -> set[str]:

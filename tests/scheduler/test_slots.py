@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from aioparallel._hosts.base import Death
 from aioparallel._scheduler.endings import MAX_LOSSES
 from aioparallel._scheduler.hosts import START_FAILURES
 from aioparallel._scheduler.stimuli import Recall, Spawn, Wanted
-from aioparallel.errors import HostError, HostLost, PoolClosed, WorkerDied
+from aioparallel._wire.messages import BY_ITSELF, BY_MEMORY
+from aioparallel.errors import HostError, HostLost, MemoryLimitExceeded, PoolClosed, WorkerDied
 from aioparallel.events import HostDown, HostUp, SlotEnded, SlotStarted
 from aioparallel.status import QUEUED, RUNNING
 from aioparallel.testing import ScriptedSlot, Simulation
@@ -28,6 +30,11 @@ def deep(sim: Simulation, count: int) -> ScriptedSlot:
     sim.submit_many(count)
     assert len(slot.waiting) == count
     return slot
+
+
+def unconfirmed(slot: ScriptedSlot, why: int) -> Death:
+    """Return what an agent tells of a slot that should be dead by now, or has something below it that should."""
+    return Death(slot.index, slot.incarnation, None, 9, slot.running.ident, why, 0, 0, leftovers=False, asked=False, confirmed=False)
 
 
 # --- deaths
@@ -58,6 +65,37 @@ def test_answers_that_were_written_count_though_their_slot_is_dead() -> None:
     victim = slot.begin().task
     slot.die(exit_code=3)
     assert done.result() == b"" and isinstance(victim.exception(), WorkerDied)
+
+
+@pytest.mark.parametrize("why", [BY_ITSELF, BY_MEMORY])
+def test_an_unconfirmed_death_settles_its_task_and_the_slot_serves_nobody_until_it_is_confirmed(why: int) -> None:
+    sim = Simulation(slots=1)
+    slot = deep(sim, 2)
+    victim, other = slot.begin().task, slot.waiting[0].task
+    ends = [unconfirmed(slot, why), unconfirmed(slot, why)._replace(confirmed=True)]
+    sim.slot_died(slot.host.name, ends[0])
+    assert isinstance(victim.exception(), MemoryLimitExceeded if why else WorkerDied) and not victim.attempts[0].confirmed_dead
+    slot.up()
+    third = sim.submit()
+    assert [other.state, third.state] == [QUEUED, QUEUED] and not sim.recorder.of(SlotEnded)
+    assert [status.state for status in sim.state.slots.values()] == ["unconfirmed"]
+    del slot.host.live[slot.index]
+    sim.slot_died(slot.host.name, ends[1])
+    (slot,) = up(sim)
+    slot.answer()
+    assert other.result() == b"" and len(victim.attempts) == 1
+
+
+def test_an_isolated_task_does_not_wait_for_an_unconfirmed_slot() -> None:
+    sim = Simulation(slots=2)
+    sim.submit()
+    sim.submit()
+    first, second = up(sim)
+    first.begin()
+    sim.slot_died(first.host.name, unconfirmed(first, BY_ITSELF))
+    second.answer()
+    sim.submit(isolate=True)
+    assert second.retiring
 
 
 def test_a_page_that_names_an_answered_attempt_blames_nobody() -> None:
