@@ -6,12 +6,22 @@ the pool's event loop.
 
 from __future__ import annotations
 
+import errno
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from .._jobs.task import Attempt
 from .._wire.memory import Buffer, Buffers
+
+_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS}
+
+
+def is_shortage(error: BaseException | None) -> bool:
+    """Return whether an error says that this machine is short of something (descriptors, memory, processes, threads): that may pass."""
+    if isinstance(error, RuntimeError):
+        return "can't start new thread" in str(error)
+    return isinstance(error, OSError) and error.errno in _SHORTAGES
 
 
 class Outcome(NamedTuple):
@@ -90,7 +100,10 @@ class Host(ABC):
 
     @abstractmethod
     async def start(self) -> None:
-        """Bring the agent up, or begin to. Raises HostError where that is impossible. If cancelled: leaves nothing behind."""
+        """Bring the agent up, or begin to.
+
+        Raises HostError where that is impossible; its cause may be a shortage. If cancelled: leaves nothing behind.
+        """
 
     @abstractmethod
     def attach(self, reports: Reports) -> None:

@@ -46,8 +46,9 @@ from .._wire.messages import (
     unpack,
 )
 from .._worker.machine import temporary_folder, thread_environment, usable_cpus
+from .._worker.reaper import sweep
 from ..errors import HostError
-from .base import Death, Host, Reports
+from .base import Death, Host, Reports, is_shortage
 from .slot_link import NO_SIGNAL, SlotLink, path_entries
 
 log = logging.getLogger("aioparallel")
@@ -88,7 +89,7 @@ class LocalHost(Host):
     # --- up and down
 
     async def start(self) -> None:
-        """Start an agent; it is up when `host_up` is reported. Raises HostError where no interpreter can be started."""
+        """Start an agent; it is up when `host_up` is reported. Raises HostError where that is impossible, from what was in the way."""
         python = self._python or sys.executable
         if not python or getattr(sys, "frozen", False):
             why = "this program has no Python interpreter of its own to start slots with: name one with Pool(python=...)"
@@ -97,6 +98,17 @@ class LocalHost(Host):
             return  # the pool was closed before the lost agent had a successor
         self._generation += 1
         self._loop = asyncio.get_running_loop()
+        try:
+            await self._start(python)
+        except BaseException as error:
+            self.abandon()
+            if is_shortage(error):
+                raise HostError(self.name, f"this machine cannot start its agent just now: {error}") from error
+            if isinstance(error, OSError):
+                raise HostError(self.name, f"{python!r} could not be started: {error.strerror or error}; set Pool(python=...)") from error
+            raise
+
+    async def _start(self, python: str) -> None:
         ours, theirs = (above_standard(end) for end in socket.socketpair())
         with theirs:
             ours.setblocking(False)
@@ -105,11 +117,7 @@ class LocalHost(Host):
             if self._attached:
                 self._loop.add_reader(ours.fileno(), self._on_readable)
             self._tell(HELLO, 0, self._hello(python))
-            try:
-                await self._launch_agent(python, theirs)
-            except BaseException:
-                self.abandon()
-                raise
+            await self._launch_agent(python, theirs)
 
     def attach(self, reports: Reports) -> None:
         """See `Host.attach`."""
@@ -144,13 +152,10 @@ class LocalHost(Host):
         boot = f"{_BOOT.format(folder=_PACKAGE)};from aioparallel._worker.launcher import main;main({theirs.fileno()},{os.getpid()})"
         environ = {**os.environ, "AIOPARALLEL_NONCE": f"{self._nonce}.{self._generation}"}
         environ |= thread_environment(usable_cpus(), self.slots, environ)
-        try:
-            self.launcher = await asyncio.create_subprocess_exec(
-                python, *_interpreter_flags(), "-c", boot, stdin=subprocess.DEVNULL, stdout=_inherited(sys.__stdout__),
-                stderr=_inherited(sys.__stderr__), pass_fds=(theirs.fileno(),), env=environ,
-            )  # fmt: skip
-        except OSError as error:
-            raise HostError(self.name, f"{python!r} could not be started: {error.strerror or error}; set Pool(python=...)") from error
+        self.launcher = await asyncio.create_subprocess_exec(
+            python, *_interpreter_flags(), "-c", boot, stdin=subprocess.DEVNULL, stdout=_inherited(sys.__stdout__),
+            stderr=_inherited(sys.__stderr__), pass_fds=(theirs.fileno(),), env=environ,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Kill everything; `host_down` follows."""
@@ -182,6 +187,10 @@ class LocalHost(Host):
         for link in self._links.values():
             link.close()
         self._links.clear()
+        for _, fds in self._pending:
+            for fd in fds:
+                os.close(fd)
+        self._pending.clear()
         if self._agent is not None:
             agent, self._agent = self._agent, None
             if not self._loop.is_closed():
@@ -200,12 +209,14 @@ class LocalHost(Host):
 
     def _bury(self) -> None:
         """Do what an agent that was killed has not done, and no successor will do."""
-        import shutil
+        try:
+            sweep(f"{self._nonce}.")
+            if os.path.exists(self._scratch):
+                import shutil
 
-        from .._worker.reaper import sweep
-
-        sweep(f"{self._nonce}.")
-        shutil.rmtree(self._scratch, ignore_errors=True)
+                shutil.rmtree(self._scratch, ignore_errors=True)
+        except (OSError, ImportError) as error:  # no descriptor is left, to look or to import with
+            log.warning("host %s: what its agent left behind could not be removed: %s", self.name, error)
 
     # --- slots
 
@@ -362,10 +373,6 @@ class LocalHost(Host):
         for link in list(self._links.values()):
             link.drain()
         unbegun = {index: link.recall() for index, link in self._links.items()}
-        for _, fds in self._pending:
-            for fd in fds:
-                os.close(fd)
-        self._pending.clear()
         self.abandon()
         self._agent_pid = 0
         if self._closing and not self._buried:

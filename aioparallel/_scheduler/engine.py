@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .._hosts.base import Death, Host, Outcome
+from .._hosts.base import Death, Host, Outcome, is_shortage
 from .._jobs.task import Task
 from .._wire.arena import clear as clear_arena
 from .._wire.memory import Buffer
@@ -375,16 +375,22 @@ class Engine:
             try:
                 await self.hosts[name].start()
             except HostError as error:
-                self.host_failed(name, error.reason)
+                if is_shortage(error.__cause__) and self._restarts < RESTARTS:
+                    self._lost_hosts.put_nowait(name)
+                else:
+                    self.host_failed(name, error.reason)
             if self.state.closing is not None:
                 self.hosts[name].close()  # it was closed when no agent was there to hear it; this one has buried what the last left
 
     def _main_ended(self, main: asyncio.Task[None]) -> None:
         """The engine's own task ended. If the pool was not closed, that is the loop's end (or a bug): kill and settle everything."""
         if self.state.closing is None:
-            if not main.cancelled() and main.exception() is not None:
-                log.error("the engine failed", exc_info=main.exception())
-            self.close("the pool's event loop ended before the pool was closed")
+            reason = "the pool's event loop ended before the pool was closed"
+            error = None if main.cancelled() else main.exception()
+            if error is not None:
+                log.error("the engine failed", exc_info=error)
+                reason = f"the pool's engine failed: {error!r}"
+            self.close(reason)
 
     def abandon(self) -> None:
         """Let go of everything without a loop: the agents see it and kill what they have."""

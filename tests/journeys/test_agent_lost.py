@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
 import signal
+import socket
 import sys
 
 import psutil
 import pytest
 
-from aioparallel import HostError, HostLost, WorkerDied
+from aioparallel import HostError, HostLost, PoolClosed, WorkerDied
 
 from . import deeds
 from .looks import assert_gone_within, is_dead, until, written
@@ -111,6 +113,74 @@ async def test_closing_while_the_agent_is_dead_or_does_not_answer(open_pool):
             if number == signal.SIGKILL:
                 assert_gone_within(1.0, [agent, template])
         assert_gone_within(1.0, [agent, template, sleeper])
+
+
+# --- shortages
+
+SHORTAGES = [OSError(errno.EMFILE, "Too many open files"), OSError(errno.ENOMEM, "No memory"), RuntimeError("can't start new thread")]
+
+
+def short(monkeypatch, module, name: str, error: Exception, times: int) -> list[str]:
+    """Have a function raise an error so many times; return the list that it notes them in."""
+    real = getattr(module, name)
+    raised: list[str] = []
+
+    def function(*args, **options):
+        if len(raised) == times:
+            return real(*args, **options)
+        raised.append(name)
+        raise error
+
+    monkeypatch.setattr(module, name, function)
+    return raised
+
+
+@pytest.mark.parametrize("error", SHORTAGES, ids=str)
+@pytest.mark.parametrize(("module", "name"), [(asyncio, "create_subprocess_exec"), (socket, "socketpair")], ids=["process", "socket"])
+async def test_a_shortage_while_an_agent_is_replaced_passes(open_pool, monkeypatch, module, name, error):
+    async with open_pool() as pool:
+        agent, _ = await processes_of(pool)
+        raised = short(monkeypatch, module, name, error, 2)
+        os.kill(agent, signal.SIGKILL)
+        await until(lambda: len(raised) == 2)
+        assert await pool.submit(abs, -3) == 3
+
+
+async def test_a_shortage_that_lasts_is_named(open_pool, monkeypatch):
+    short(monkeypatch, asyncio, "create_subprocess_exec", SHORTAGES[0], 1000)
+    with pytest.raises(HostError, match=r"cannot start its agent just now: .*Too many open files"):
+        async with open_pool(bystanders=False):
+            raise AssertionError
+    monkeypatch.undo()
+    async with open_pool(bystanders=False) as pool:
+        agent, _ = await processes_of(pool)
+        short(monkeypatch, asyncio, "create_subprocess_exec", SHORTAGES[0], 1000)
+        task = pool.submit(deeds.loop_in_c)
+        os.kill(agent, signal.SIGKILL)
+        with pytest.raises(HostError, match="Too many open files"):
+            await task
+
+
+async def test_what_ends_the_engine_is_named(open_pool, monkeypatch):
+    async with open_pool(bystanders=False) as pool:
+        agent, _ = await processes_of(pool)
+        short(monkeypatch, asyncio, "create_subprocess_exec", ValueError("of ours"), 1000)
+        task = pool.submit(deeds.loop_in_c)
+        os.kill(agent, signal.SIGKILL)
+        with pytest.raises(PoolClosed, match=r"engine failed: ValueError\('of ours'\)"):
+            await task
+
+
+async def test_closing_with_no_descriptor_left(open_pool):
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        async with open_pool(bystanders=False) as pool:
+            pids = [*await processes_of(pool), await pool.submit(os.getpid)]
+            os.kill(pids[0], signal.SIGKILL)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert_gone_within(1.0, pids)
 
 
 # --- the template
