@@ -171,7 +171,7 @@ async def test_what_ends_the_engine_is_named(open_pool, monkeypatch):
             await task
 
 
-async def test_closing_with_no_descriptor_left(open_pool):
+async def test_closing_with_no_descriptor_left(open_pool, caplog):
     _, hard = limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         async with open_pool(bystanders=False) as pool:
@@ -181,6 +181,7 @@ async def test_closing_with_no_descriptor_left(open_pool):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert_gone_within(1.0, pids)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] and "could not be removed" in caplog.text
 
 
 # --- the template
