@@ -68,6 +68,8 @@ LOST_LINK = 81
 """Exit code of a slot whose link is gone: the pool, or the descriptor under a task's hands."""
 UNRESTORABLE = 82
 """Exit code of a slot that could not put back what a task changed."""
+MAX_DEAD = 64
+"""So many dead children may wait in a slot for a task that reaps them. It cannot do that itself, and the table of processes is finite."""
 END_ROUNDS = 1000
 """A killed process is gone within a few looks; what cannot die (D state) must not keep the answer."""
 STOPPED = 84
@@ -93,6 +95,7 @@ class Slot:
         self._wait = poll()  # the pipe is shared with the pool, which must not block on it
         self._wait.register(self._permits, POLLIN)
         self._running = self._armed = self._era = 0
+        self._left = False
         self._async_task: tuple[AbstractEventLoop, Any] | None = None
         surrounding.send_progress = self._send_progress
         context.surrounding = surrounding
@@ -207,8 +210,11 @@ class Slot:
 
     def _put_back(self) -> None:
         baseline = self._baseline
-        if baseline.started_something or count_threads():
-            self.page.leftovers = leftovers()
+        if baseline.started_something or count_threads() or self._left:
+            self._left, dead = leftovers(self.pid)
+            self.page.leftovers = self._left
+            if dead > MAX_DEAD:
+                os._exit(UNRESTORABLE)
         if not baseline.restore():  # (it takes the ceiling under `memory=` away too)
             os._exit(UNRESTORABLE)
         try:
@@ -300,15 +306,18 @@ def end_descendants(pid: int) -> None:
         os.sched_yield()
 
 
-def leftovers() -> bool:
-    """Return whether a task left a thread or a child process in this process."""
-    if count_threads():
-        return True
+def leftovers(pid: int) -> tuple[bool, int]:
+    """Return whether tasks left a thread or a living child in this process, and how many dead ones, which they may yet wait for."""
+    from .procs import children
+
+    look = os.WEXITED | os.WNOHANG | os.WNOWAIT
     try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
+        if os.waitid(os.P_ALL, 0, look) is None:
+            return True, 0
+        dead = [os.waitid(os.P_PID, child, look) is not None for child in children(pid, zombies=True)]
+    except ChildProcessError:  # there is none, or a thread that was left has just waited for one
+        return count_threads() > 0, 0
+    return count_threads() > 0 or not all(dead), sum(dead)
 
 
 def set_ceiling(memory: int) -> None:

@@ -95,6 +95,20 @@ async def test_ignored_sigchld_hides_no_death(open_pool, tmp_path):
             assert living(pids) == [] and task.attempts[0].confirmed_dead and time.monotonic() - began < 2
 
 
+async def test_dead_children_do_not_pile_up(open_pool):
+    async with open_pool(1) as pool:
+        pids = [await pool.submit(deeds.leave_dead_children, 30) for _ in range(6)]
+        assert len(set(pids)) == 2, "a slot may have a few, and is replaced when it has many"
+
+
+async def test_a_dead_child_is_not_to_blame(open_pool):
+    async with open_pool(1) as pool:
+        await pool.submit(deeds.leave_dead_children, 1)
+        with pytest.raises(WorkerDied) as caught:
+            await pool.submit(os._exit, 3)
+        assert "earlier task" not in str(caught.value)
+
+
 # --- forks that come back
 
 
