@@ -82,15 +82,13 @@ class Maker:
             task._extras = options.extras_with(seed_path)
         task._function = function
         task._payload, task._buffers = payload
-        task._options = options
-        task._state = QUEUED
+        task._options, task._state = options, QUEUED
         task._attempt = task._place = None
         task._failures = task._losses = 0
         task._asked, task._message = False, None
         task._queued = now
         task._deadline = _NEVER if options.deadline is None else now + options.deadline
-        task._sink = sink
-        task._engine = self.owner
+        task._sink, task._engine = sink, self.owner
         self.owner.submit(task)
         return task
 

@@ -394,7 +394,7 @@ async def test_a_task_that_found_no_answer_goes_with_the_last_reference_too(gate
             outcomes = [[attempt.outcome for attempt in task.attempts] for task in (died, slow, cancelled)]
             assert outcomes == [["died", "died"], ["timed out"], ["cancelled"]]
             assert isinstance(died.exception(), WorkerDied) and isinstance(slow.exception(), TaskTimeout)
-            pool._engine.state._timers.clear()  # what the scheduler looks at when a kill should be confirmed, in five seconds
+            pool._engine.state._timers._heap.clear()  # what the scheduler looks at when a kill should be confirmed, in five seconds
             kept = [weakref.ref(task) for task in (died, slow, cancelled)]
             del died, slow, cancelled
             await asyncio.sleep(0)
