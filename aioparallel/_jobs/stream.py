@@ -123,14 +123,21 @@ class Stream:
             items.extend(islice(self._source, count))  # type: ignore[arg-type]
             if len(items) < count:
                 self._exhausted = True
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - of the source's
             self._exhausted = True
-            self._source_error = error
-            if not isinstance(error, Exception):
-                raise
+            self._take_error(error)
         if self._exhausted:
             self._wake()
         return items
+
+    def _take_error(self, error: BaseException) -> None:
+        """Keep what the source raised: it is raised again where its items end.
+
+        What is meant for the loop too, it gets in a callback of its own: here it would take along what else is settled in this turn.
+        """
+        self._source_error = error
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            asyncio.get_running_loop().call_soon(_raise, error)
 
     async def _read_asynchronous(self) -> None:
         assert self._room is not None
@@ -153,11 +160,13 @@ class Stream:
                     self._room.clear()
                     send()
                     await self._room.wait()
-        except BaseException as error:
+        except asyncio.CancelledError as error:
             if not self.stopped:
-                self._source_error = error  # it is raised where the source's items end
-            if not isinstance(error, Exception):
-                raise
+                self._take_error(error)
+            raise
+        except BaseException as error:  # noqa: BLE001 - of the source's
+            if not self.stopped:
+                self._take_error(error)
         finally:
             send()
             self._exhausted = True
@@ -300,6 +309,10 @@ class Stream:
         close = getattr(self._source, "aclose", None)
         if close is not None:
             await close()
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def item_error(name: str, index: int, error: BaseException) -> BaseException:
