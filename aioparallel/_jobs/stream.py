@@ -178,7 +178,11 @@ class Stream:
         self._out.add(unit)
         if self._ordered:
             self._units.append(unit)
-        self._launch(unit, list(range(len(items))))
+        try:
+            self._launch(unit, list(range(len(items))))
+        except BaseException:  # a KeyboardInterrupt, in a hook of the user's: the map must end all the same
+            unit.fail_missing(PoolClosed("interrupted (KeyboardInterrupt) while the items were pickled"))
+            raise
 
     def _launch(self, unit: Unit, where: list[int]) -> None:
         """Send the items `where` of a unit."""

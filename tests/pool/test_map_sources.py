@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aioparallel import Pool
+from aioparallel import Pool, PoolClosed
 
 from .test_map import double
 
@@ -63,6 +63,35 @@ def test_what_is_meant_for_the_loop_reaches_it_and_loses_nothing(make: Any, kind
         with pytest.raises(kind, match="mine"):
             results.result()
         assert loop.run_until_complete(asyncio.wait_for(others, 20)) == [double(number) for number in range(2000)]
+        loop.run_until_complete(pool.aclose())
+    finally:
+        loop.close()
+
+
+class Interrupting:
+    def __reduce__(self) -> Any:
+        raise KeyboardInterrupt("mine")
+
+
+@pytest.mark.parametrize("chunk", [1, 16])
+def test_an_interrupt_while_items_are_pickled_costs_no_more_than_those(chunk: int) -> None:
+    async def opened() -> Pool:
+        return await Pool(local=2).ready()
+
+    async def mapped() -> list[Any]:
+        items = [Interrupting() if number == BREAKS_AT else number for number in range(2 * BREAKS_AT)]
+        return await pool.map(double, items, chunk=chunk, on_error="return")
+
+    loop = asyncio.new_event_loop()
+    try:
+        pool = loop.run_until_complete(opened())
+        results = asyncio.ensure_future(mapped(), loop=loop)
+        with pytest.raises(KeyboardInterrupt, match="mine"):
+            loop.run_until_complete(results)
+        found = loop.run_until_complete(asyncio.wait_for(results, 20))
+        lost = [number for number, result in enumerate(found) if isinstance(result, PoolClosed)]
+        assert BREAKS_AT in lost and len(lost) <= 2 * chunk
+        assert all(result == double(number) for number, result in enumerate(found) if number not in lost)
         loop.run_until_complete(pool.aclose())
     finally:
         loop.close()
