@@ -18,7 +18,7 @@ from .._worker.chunk import pack_items
 from ..errors import PoolClosed
 from .outcomes import note
 from .task import Task
-from .unit import ChunkSink, Failure, Unit
+from .unit import ChunkSink, Failure, Packed, Unit
 
 CHUNK_SECONDS = 0.004
 """Work that travels as one attempt: short enough to be sent ahead, long enough that its costs vanish."""
@@ -179,29 +179,30 @@ class Stream:
         if self._ordered:
             self._units.append(unit)
         try:
-            self._launch(unit, list(range(len(items))))
+            self._launch(unit)
         except BaseException:  # a KeyboardInterrupt, in a hook of the user's: the map must end all the same
             unit.fail_missing(PoolClosed("interrupted (KeyboardInterrupt) while the items were pickled"))
             raise
 
-    def _launch(self, unit: Unit, where: list[int]) -> None:
-        """Send the items `where` of a unit."""
+    def _launch(self, unit: Unit) -> None:
+        """Send a unit."""
         plan = self._plan
-        items = unit.items if len(where) == len(unit.items) else [unit.items[index] for index in where]
-        if plan.single or len(items) == 1:
-            for index, item in zip(where, items, strict=True):
-                self._launch_single(unit, index, item)
-            return
-        payload, buffers, bad = pack_items(items, plan.star, plan.copy)
-        if bad is not None:
+        items = unit.items
+        if not plan.single and len(items) > 1:
+            payload, buffers, bad = pack_items(items, plan.star, plan.copy)
+            if bad is None:
+                self._launch_chunk(unit, list(range(len(items))), (payload, buffers))
+                return
             # Nobody knows what comes before it until it has been sent; the bad one fails, the others go each for itself.
-            for index, item in zip(where, items, strict=True):
-                self._launch_single(unit, index, item)
-            return
-        sink = ChunkSink(unit, where, (self._seconds or 0.0) * len(items))
+        for index, item in enumerate(items):
+            self._launch_single(unit, index, item)
+
+    def _launch_chunk(self, unit: Unit, where: list[int], packed: Packed) -> None:
+        """Send the items `where` of a unit together."""
+        sink = ChunkSink(unit, where, packed, (self._seconds or 0.0) * len(where))
         try:
-            path = plan.number, unit.first, None if items is unit.items else where
-            task = plan.launch_chunk((payload, buffers), sink, path)
+            path = self._plan.number, unit.first, None if len(where) == len(unit.items) else ranges(where)
+            task = self._plan.launch_chunk(packed, sink, path)
         except Exception as error:  # noqa: BLE001 - the pool is closed, or the function cannot be pickled
             self._unsent(error)
             unit.fail_missing(error)
@@ -239,9 +240,9 @@ class Stream:
         self._tasks.discard(task)
         sink.ended(task)
 
-    def _send_rest(self, unit: Unit, where: list[int]) -> None:
+    def _send_rest(self, unit: Unit, where: list[int], packed: Packed) -> None:
         if not self.stopped:
-            self._launch(unit, where)
+            self._launch_chunk(unit, where, packed)
 
     # --- back
 
@@ -313,6 +314,17 @@ class Stream:
         close = getattr(self._source, "aclose", None)
         if close is not None:
             await close()
+
+
+def ranges(numbers: list[int]) -> tuple[tuple[int, int], ...]:
+    """Return ascending numbers as pairs (first, behind the last): of a large chunk that crashed they would fill a frame."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number:
+            found[-1] = found[-1][0], number + 1
+        else:
+            found.append((number, number + 1))
+    return tuple(found)
 
 
 def _raise(error: BaseException) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._wire.codec import loads
-from .._wire.memory import Buffer
+from .._wire.memory import Buffer, Buffers
 from .._wire.messages import OK, PART_HEAD
-from .._worker.chunk import pickled_results
+from .._worker.chunk import cut, pickled_results
 from .._worker.failures import in_words
 from ..errors import HostLost, PoolClosed, SerializationError, WorkerDied
 from .outcomes import exception_of
@@ -21,6 +21,8 @@ from .outcomes import exception_of
 if TYPE_CHECKING:
     from .task import Attempt, Task
 
+Packed = tuple[bytes, Buffers]
+"""A chunk's payload and its buffers."""
 MAX_LOSSES = 10
 """How often the rest of a chunk is sent again after losses that were not its doing."""
 
@@ -39,7 +41,9 @@ class Unit:
 
     __slots__ = ("_again", "_done", "estimate", "failed", "first", "items", "left", "losses", "task", "values")
 
-    def __init__(self, first: int, items: list[Any], done: Callable[[Unit], None], again: Callable[[Unit, list[int]], None]) -> None:
+    def __init__(
+        self, first: int, items: list[Any], done: Callable[[Unit], None], again: Callable[[Unit, list[int], Packed], None]
+    ) -> None:
         self.first = first
         """The first item's index in the map."""
         self.items = items
@@ -78,11 +82,13 @@ class Unit:
 class ChunkSink:
     """Where the parts of one chunk's attempt go: the items `where` of a unit."""
 
-    __slots__ = ("_unit", "_where", "estimate")
+    __slots__ = ("_packed", "_unit", "_where", "estimate")
 
-    def __init__(self, unit: Unit, where: list[int], estimate: float) -> None:
+    def __init__(self, unit: Unit, where: list[int], packed: Packed, estimate: float) -> None:
         self._unit = unit
         self._where = where
+        self._packed = packed
+        """What is sent again of it is cut from this: an item may have been changed since."""
         self.estimate = estimate
 
     def part(self, attempt: Attempt, status: int, body: Buffer) -> None:
@@ -128,7 +134,8 @@ class ChunkSink:
             for index in left:
                 unit.put(index, Failure(error))
         elif left:
-            unit._again(unit, left)
+            position = {index: position for position, index in enumerate(self._where)}
+            unit._again(unit, left, cut(self._packed, [position[index] for index in left]))
 
 
 def _load(data: bytes) -> Any:

@@ -11,7 +11,7 @@ How it works
 
 from __future__ import annotations
 
-from itertools import chain
+from itertools import accumulate, chain
 from sys import getrecursionlimit, gettrace, setrecursionlimit, settrace
 from time import monotonic
 
@@ -56,6 +56,19 @@ def pack_items(items: list[Any], star: bool, copy: bool = True) -> tuple[bytes, 
         pickles.append((data, len(own)))
         buffers += own
     return dumps_plain((None, pickles, star)), tuple(buffers), None
+
+
+def cut(packed: tuple[bytes, Buffers], kept: list[int]) -> tuple[bytes, Buffers]:
+    """Return payload and buffers of some of a chunk's items, by their positions."""
+    payload, buffers = packed
+    atoms, pickles, star = loads_plain(payload)
+    if pickles is None:
+        return dumps_plain(([atoms[position] for position in kept], None, star)), ()
+    ends = list(accumulate(count for _, count in pickles))
+    taken: list[Any] = []
+    for position in kept:
+        taken += buffers[ends[position] - pickles[position][1] : ends[position]]
+    return dumps_plain((None, [pickles[position] for position in kept], star)), tuple(taken)
 
 
 def with_function(fn: object, payload: tuple[bytes, Buffers]) -> tuple[bytes, Buffers]:
@@ -202,4 +215,4 @@ def _one(function: Callable[..., Any], item: Any, star: bool, parts: _Parts, run
         parts.fail(status, payload)
 
 
-__all__ = ["pack_items", "perform_chunk", "pickled_results", "with_function"]
+__all__ = ["cut", "pack_items", "perform_chunk", "pickled_results", "with_function"]

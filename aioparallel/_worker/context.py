@@ -74,8 +74,8 @@ class TaskContext:
 
         path = self._seed_path
         if len(path) == 3:
-            number, first, where = path
-            path = number, first + (self._item if where is None else where[self._item])
+            number, first, ranges = path
+            path = number, first + (self._item if ranges is None else _numbered(self._item, ranges))
         key = "/".join(map(str, (self._surrounding.seed, *(path or (self.id,))))).encode()
         return int.from_bytes(blake2b(key, digest_size=8).digest(), "little")
 
@@ -98,6 +98,15 @@ class TaskContext:
 
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch = None
+
+
+def _numbered(position: int, ranges: tuple[tuple[int, int], ...]) -> int:
+    """Return the number at a position in ranges, each given by its first number and the one behind its last."""
+    for first, end in ranges:
+        if position < end - first:
+            return first + position
+        position -= end - first
+    raise IndexError(position)
 
 
 class Surrounding:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aioparallel import Pool, WorkerDied
+from aioparallel import Pool, WorkerDied, current_task
+from aioparallel._jobs.stream import ranges
 from aioparallel._worker import chunk
 
-from .gate import run_script
+from .gate import Gate, pass_gate, run_script
 
 LARGE = 50_000
 """Numbers of 8 bytes: more than travels within a pickle."""
@@ -74,7 +75,8 @@ import asyncio
 import functools
 import os
 import numpy as np
-from aioparallel import Pool, WorkerDied
+from aioparallel import Pool, WorkerDied, current_task
+from aioparallel._jobs.stream import ranges
 from aioparallel._worker import chunk
 
 class Box:
@@ -160,3 +162,65 @@ def _die_at(bad: int, number: int) -> int:
     if number == bad:
         os._exit(1)
     return number
+
+
+# --- the rest of a chunk whose slot died
+
+
+def take(path: str, item: dict[str, Any]) -> int:
+    if item["number"] == 0:
+        pass_gate(path)
+    if item["number"] in (2, 5):
+        os._exit(1)
+    return int(item["number"] + sum(array.sum() for array in item["arrays"]))
+
+
+async def test_the_rest_of_a_chunk_is_what_was_sent(gate: Gate) -> None:
+    def fresh(number: int) -> dict[str, Any]:
+        return {"number": number, "arrays": [np.full(LARGE, number) for _ in range(number % 3)]}
+
+    async with Pool(local=1) as pool:
+        items = [fresh(number) for number in range(8)]
+        results = asyncio.ensure_future(_list(pool.map(take, [gate.path] * 8, items, chunk=8, on_error="return")))
+        await gate.met()
+        for item in items:
+            item["number"] = 0
+            for array in item["arrays"]:
+                array[:] = 100
+        gate.open(8)
+        found = await results
+    assert [number for number, result in enumerate(found) if isinstance(result, WorkerDied)] == [2, 5]
+    assert [result for result in found if type(result) is int] == [n + LARGE * n * (n % 3) for n in (0, 1, 3, 4, 6, 7)]
+
+
+async def _list(results: Any) -> Any:
+    return await results
+
+
+def seed_or_die(number: int) -> int:
+    if number in (3, 4, 8):
+        os._exit(1)
+    return current_task().seed
+
+
+async def test_the_rest_of_a_chunk_keeps_its_seeds() -> None:
+    found = []
+    for size in (1, 12):
+        async with Pool(local=1, seed=7) as pool:
+            found.append(await pool.map(seed_or_die, range(12), chunk=size, on_error="return"))
+    for one, other in zip(*found, strict=True):
+        assert one == other or (type(one) is type(other) is WorkerDied)
+
+
+async def test_the_rest_of_a_chunk_that_is_as_large_as_can_be() -> None:
+    size = 600_000
+    async with Pool(local=1) as pool:
+        found = await pool.map(functools.partial(_die_at, 5), range(size), chunk=size, on_error="return")
+    assert isinstance(found.pop(5), WorkerDied) and found == [number for number in range(size) if number != 5]
+
+
+def test_ranges() -> None:
+    assert ranges([]) == ()
+    assert ranges([4]) == ((4, 5),)
+    assert ranges([0, 1, 2, 5, 7, 8]) == ((0, 3), (5, 6), (7, 9))
+    assert ranges(list(range(600_000))) == ((0, 600_000),)
