@@ -158,7 +158,7 @@ def perform_chunk(
         return failure(error, UNREADABLE if isinstance(error, Exception) else EXITED, "the function could not be rebuilt")
     parts = _Parts(send_part)
     items: Iterator[Any] | _rebuilt = iter(atoms) if pickles is None else _rebuilt(pickles, list(call.buffers))
-    index = 0
+    index, limit, trace = 0, getrecursionlimit(), gettrace()
     while True:
         show_item(index)
         context.item = index
@@ -170,7 +170,7 @@ def perform_chunk(
             status, payload, _ = failure(error, UNREADABLE if isinstance(error, Exception) else EXITED, "the item could not be rebuilt")
             parts.fail(status, payload)
         else:
-            _one(function, item, star, parts, run_coroutine)
+            _one(function, item, star, parts, run_coroutine, limit, trace)
         index += 1
         if monotonic() - parts.left > FLUSH_SECONDS or parts.count() >= MANY:
             parts.flush()
@@ -192,8 +192,10 @@ class _rebuilt:  # noqa: N801 - an iterator that goes on behind an item that fai
         return loads(data, own)
 
 
-def _one(function: Callable[..., Any], item: Any, star: bool, parts: _Parts, run_coroutine: Callable[[Any], Any]) -> None:
-    limit, trace = getrecursionlimit(), gettrace()
+def _one(
+    function: Callable[..., Any], item: Any, star: bool, parts: _Parts, run_coroutine: Callable[[Any], Any], limit: int, trace: Any
+) -> None:
+    """Run one item. limit, trace: the recursion limit and trace function before the chunk."""
     try:
         try:
             value = function(*item) if star else function(item)
