@@ -153,8 +153,8 @@ class LocalHost(Host):
         environ = {**os.environ, "AIOPARALLEL_NONCE": f"{self._nonce}.{self._generation}"}
         environ |= thread_environment(usable_cpus(), self.slots, environ)
         self.launcher = await asyncio.create_subprocess_exec(
-            python, *_interpreter_flags(), "-c", boot, stdin=subprocess.DEVNULL, stdout=_inherited(sys.__stdout__),
-            stderr=_inherited(sys.__stderr__), pass_fds=(theirs.fileno(),), env=environ,
+            python, *_interpreter_flags(), "-c", boot, stdin=subprocess.DEVNULL, stdout=_inherited(1, sys.__stdout__),
+            stderr=_inherited(2, sys.__stderr__), pass_fds=(theirs.fileno(),), env=environ,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -388,9 +388,13 @@ def above_standard(end: socket.socket) -> socket.socket:
         return socket.socket(fileno=fcntl.fcntl(end.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))
 
 
-def _inherited(stream: object) -> int | None:
-    """Return what a subprocess gets for a standard stream: ours, or /dev/null where this program was started without."""
-    return None if stream is not None else subprocess.DEVNULL
+def _inherited(number: int, stream: object) -> int | None:
+    """Return what a subprocess gets for a standard stream: ours, or /dev/null where this program has none."""
+    try:
+        # One that is not inherited is another file, which came where the standard one was closed.
+        return None if stream is not None and os.get_inheritable(number) else subprocess.DEVNULL
+    except OSError:
+        return subprocess.DEVNULL
 
 
 def _interpreter_flags() -> list[str]:

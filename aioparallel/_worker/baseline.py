@@ -45,6 +45,10 @@ def _standard() -> tuple[object, ...] | None:
         return None  # a task deleted one
 
 
+def _is_closed(stream: Any) -> Any:
+    return stream is not None and stream.closed
+
+
 class Baseline:
     """A slot's surroundings as they were, and the way back to them."""
 
@@ -130,7 +134,7 @@ class Baseline:
         if self.descriptors_touched:
             # From then on after each task: a file object that was opened over one of them may close it at any time.
             self._restore_descriptors()
-        if _standard() != self._standard or sys.stdin.closed or sys.stdout.closed or sys.stderr.closed:
+        if _standard() != self._standard or _is_closed(sys.stdin) or _is_closed(sys.stdout) or _is_closed(sys.stderr):
             self._restore_descriptors()
             self._restore_standard()
         if sys.path != self.path:
@@ -162,7 +166,7 @@ class Baseline:
         for name, kept in zip(names, self._standard, strict=True):
             setattr(sys, name, kept)
         for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-            if getattr(sys, name).closed:
+            if _is_closed(getattr(sys, name)):
                 stream = open(number, mode, buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115 - it stays open
                 setattr(sys, name, stream)
                 setattr(sys, f"__{name}__", stream)

@@ -218,8 +218,7 @@ class Slot:
         if not baseline.restore():  # (it takes the ceiling under `memory=` away too)
             os._exit(UNRESTORABLE)
         try:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            flush_standard()
         except OSError:
             pass  # nobody reads the controller's output any more
 
@@ -320,6 +319,13 @@ def leftovers(pid: int) -> tuple[bool, int]:
     return count_threads() > 0 or not all(dead), sum(dead)
 
 
+def flush_standard() -> None:
+    """Write out what tasks have printed."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
 def set_ceiling(memory: int) -> None:
     """Stop a sprint: an allocation far over the limit fails at once, before the agent's next look.
 
@@ -342,7 +348,6 @@ def retire() -> None:
         if "multiprocessing.util" in sys.modules:
             sys.modules["multiprocessing.util"]._exit_function()
         atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush_standard()
     finally:
         os._exit(0)

@@ -12,7 +12,7 @@ import pytest
 from aioparallel import WorkerDied
 
 from . import deeds
-from .looks import written
+from .looks import controller, written
 
 # --- signals that the controller has blocked
 
@@ -62,3 +62,30 @@ async def test_strings_of_other_classes(open_pool, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(Entry(tmp_path))
     async with open_pool(1, preload=[Entry("well_named")]) as pool:
         assert await pool.submit(deeds.get_attribute, "well_named", "__name__") == "well_named"
+
+
+# --- standard descriptors
+
+
+CLOSED = """
+import asyncio, os, sys
+from aioparallel import Pool
+
+async def main(path):
+    async with Pool(local=1) as pool:
+        pids = {await pool.submit(os.getpid) for _ in range(3)}
+        await pool.submit(print, "to nobody")
+        write_line(path, str(len(pids)))
+
+from tests.journeys.deeds import write_line
+BEFORE
+os.closerange(0, 3)
+asyncio.run(main(PATH), debug=False)
+"""
+
+
+@pytest.mark.parametrize("before", ["", "sys.stdout = sys.stderr = None"])
+def test_standard_descriptors_that_the_controller_has_closed(tmp_path, before):
+    program = controller(CLOSED.replace("BEFORE", before).replace("PATH", repr(str(tmp_path / "said"))))
+    program.communicate(timeout=60)
+    assert (tmp_path / "said").read_text() == "1\n", "one slot for all tasks"

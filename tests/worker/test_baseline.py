@@ -30,6 +30,17 @@ def test_nothing_touched_nothing_done():
     assert run("print(sum(name.endswith('_touched') for name in vars(baseline)))") == "7\n"
 
 
+def test_streams_that_are_none():
+    run(
+        """
+        sys.stdin = sys.stdout = sys.stderr = None
+        baseline = Baseline(200)
+        sys.stdout = open(os.devnull, "w")
+        assert baseline.restore() and sys.stdout is None
+        """
+    )
+
+
 def test_handlers_by_the_public_and_by_the_private_name():
     run(
         """
