@@ -60,6 +60,7 @@ class Baseline:
         self._resource = resource
         self._folder = fcntl.fcntl(os.open(".", os.O_RDONLY | os.O_DIRECTORY), fcntl.F_DUPFD_CLOEXEC, high)
         self._standard_fds = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, high) for fd in (0, 1, 2)]
+        self._environ_itself = os.environ
         self._environ = dict(os.environ)
         self.path = list(sys.path)
         self._umask = _umask()
@@ -146,7 +147,7 @@ class Baseline:
             self.umask_touched = False
         if self.signals_touched:
             self._restore_signals()
-        if self.environ_touched:
+        if self.environ_touched or os.environ is not self._environ_itself:
             self._restore_environ()
         if self.folder_touched:
             os.fchdir(self._folder)
@@ -182,6 +183,7 @@ class Baseline:
         self.signals_touched = False
 
     def _restore_environ(self) -> None:
+        os.environ = self._environ_itself  # noqa: B003 - the very object, which a task has replaced
         os.environ.clear()
         os.environ.update(self._environ)
         # `os.putenv` and `os.unsetenv` change what child processes get, and `os.environ` does not know.

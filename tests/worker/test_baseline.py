@@ -66,6 +66,17 @@ def test_timers_and_masks():
     )
 
 
+def test_an_environment_that_was_replaced():
+    run(
+        """
+        before, itself = dict(os.environ), os.environ
+        for replaced in ({}, {"A": "b"}, dict(os.environ)):
+            os.environ = replaced
+            assert baseline.restore() and os.environ is itself and dict(os.environ) == before
+        """
+    )
+
+
 def test_environment_that_os_environ_does_not_know():
     run(
         """
