@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 from os import write
+from select import POLLOUT, poll
 
 from .frames import MAX_BODY, READ_SIZE, Frame, FrameError, FrameReader, encode, encode_head
 from .memory import Buffer, Buffers
@@ -85,6 +86,12 @@ class Link:
                 sent += write(self._answers, head[sent:])
             for buffer in buffers:
                 self.socket.sendall(buffer)
+
+    def has_room(self) -> bool:
+        """Return whether a small frame can be sent now without waiting for the pool to read."""
+        look = poll()
+        look.register(self._answers, POLLOUT)
+        return [ready for _, ready in look.poll(0)] == [POLLOUT]
 
 
 __all__ = ["FrameError", "Link", "framed", "unframed"]

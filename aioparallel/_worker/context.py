@@ -168,7 +168,7 @@ def report_progress(done: float, total: float | None = None) -> None:
     """Tell the pool how far the running task is: it becomes an event, and shows in `pool.status()`.
 
     `done` and `total` are in the task's own unit. Raises UsageError outside a task. Costs little: reports that come faster
-    than 50 a second are dropped, except the last.
+    than 50 a second are dropped, except the last, and so are those for which the pool's event loop is too busy.
     """
     from time import monotonic
 

@@ -255,7 +255,8 @@ class Slot:
             self.link.send(PART, status, self._running, b"", payload, buffers)
 
     def _send_progress(self, task: int, attempt: int, done: float, total: float) -> None:
-        if os.getpid() == self.pid:
+        # What would have to wait for a busy pool is dropped: the task's time is not the pool's.
+        if os.getpid() == self.pid and self.link.has_room():
             self.link.send(PROGRESS, 0, task << 16 | attempt, PROGRESS_BODY.pack(done, total))
 
     def _arm(self, on: bool) -> None:

@@ -7,6 +7,7 @@ import gc
 import operator
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,6 +171,29 @@ async def test_nothing_is_built_for_nobody(monkeypatch: pytest.MonkeyPatch, gate
 
 def reporting() -> None:
     aioparallel.report_progress(1, 1)
+
+
+def report_without_end(path: str) -> None:
+    """Report more than the pool's end of the link holds."""
+    for _ in range(20_000):
+        aioparallel.report_progress(1, 1)
+    Path(path).touch()
+
+
+def block_until(path: Path) -> None:
+    end = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < end, "the task waits for the loop"
+        time.sleep(0.005)
+
+
+async def test_progress_does_not_wait_for_a_blocked_loop(tmp_path: Path) -> None:
+    async with Pool(local=1) as pool:
+        await pool.ready(1)
+        task = pool.options(timeout=30).submit(report_without_end, str(tmp_path / "done"))
+        await asyncio.sleep(0)
+        block_until(tmp_path / "done")
+        await task
 
 
 async def test_several_readers_each_see_all() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
@@ -141,3 +142,21 @@ def test_several_frames_come_out_of_one_read(ends: tuple[Pool, Link]) -> None:
     pool, link = ends
     pool.socket.sendall(b"".join(framed(kind, 0, 0, b"")[0] for kind in range(10)))
     assert [frame[0] for frame in link.receive()] == list(range(10))
+
+
+def test_whether_there_is_room() -> None:
+    ours, theirs = socket.socketpair()
+    read, write = os.pipe()
+    link = Link(ours, write)
+    with ours, theirs:
+        assert link.has_room()
+        os.set_blocking(write, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(write, bytes(4096))
+        assert not link.has_room()
+        os.read(read, 65536)
+        assert link.has_room()
+    os.close(read)
+    os.close(write)
+    assert not link.has_room()
