@@ -52,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AioparallelError as error:
         _complain(f"error: {error}")
         return FAILED
+    except OSError as error:  # (after ours, some of which are TimeoutErrors)
+        _forget_stdout()
+        _complain(f"error: {error.strerror or error}")
+        return FAILED
     return status
 
 
@@ -82,6 +86,8 @@ def _complain(text: str) -> None:
 
 def _forget_stdout() -> None:
     # The interpreter flushes stdout once more when it ends; into a closed pipe that would be a second error, with a traceback.
+    if sys.stdout is None:
+        return
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
