@@ -22,6 +22,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any
 from weakref import WeakSet
 
@@ -46,6 +47,7 @@ from .._wire.messages import (
     unpack,
 )
 from .._worker.machine import temporary_folder, thread_environment, usable_cpus
+from .._worker.procs import send
 from .._worker.reaper import sweep
 from ..errors import HostError
 from .base import Death, Host, Reports, is_shortage
@@ -56,6 +58,8 @@ log = logging.getLogger("aioparallel")
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NAP_SECONDS = 0.0005
 """A shorter patience is not worth its timer."""
+REAP_SECONDS = 0.05
+"""An agent whose link has ended is dead within this."""
 RETIRE_SECONDS = 10.0
 """How long a retiring slot's `atexit` functions may take."""
 _BOOT = "import sys;sys.path[:]=filter(None,sys.path);P=type(sys)('aioparallel');P.__path__=[{folder!r}];sys.modules['aioparallel']=P"
@@ -154,7 +158,7 @@ class LocalHost(Host):
         environ |= thread_environment(usable_cpus(), self.slots, environ)
         self.launcher = await asyncio.create_subprocess_exec(
             python, *_interpreter_flags(), "-c", boot, stdin=subprocess.DEVNULL, stdout=_inherited(1, sys.__stdout__),
-            stderr=_inherited(2, sys.__stderr__), pass_fds=(theirs.fileno(),), env=environ,
+            stderr=_inherited(2, sys.__stderr__), pass_fds=(theirs.fileno(),), env=environ, start_new_session=True,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -200,12 +204,20 @@ class LocalHost(Host):
 
     def kill_agent(self) -> None:
         """Kill the agent itself: the last resort for one that does not answer; its slots die with it."""
-        if self._agent is not None and self._agent_pid:
-            try:
-                os.kill(self._agent_pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            self._bury()
+        if self._agent is not None:
+            if self._agent_pid:
+                send(self._agent_pid, signal.SIGKILL)
+                self._reap_agent()
+            self._bury()  # which finds an agent, too, that has not said yet who it is
+
+    def _reap_agent(self) -> None:
+        """Wait for the agent where it is our own child: where this process is a sub-reaper, or the first in a container."""
+        until = monotonic() + REAP_SECONDS
+        try:
+            while self._agent_pid and os.waitpid(self._agent_pid, os.WNOHANG) == (0, 0) and monotonic() < until:
+                os.sched_yield()
+        except ChildProcessError:
+            pass
 
     def _bury(self) -> None:
         """Do what an agent that was killed has not done, and no successor will do."""
@@ -374,6 +386,7 @@ class LocalHost(Host):
             link.drain()
         unbegun = {index: link.recall() for index, link in self._links.items()}
         self.abandon()
+        self._reap_agent()
         self._agent_pid = 0
         if self._closing and not self._buried:
             self._bury()

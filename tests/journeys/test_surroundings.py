@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from aioparallel import WorkerDied
+from aioparallel._hosts.local import LocalHost
+from aioparallel._worker.procs import carriers
 
 from . import deeds
-from .looks import controller, written
+from .looks import controller, living, until, written
 
 # --- signals that the controller has blocked
 
@@ -89,3 +92,48 @@ def test_standard_descriptors_that_the_controller_has_closed(tmp_path, before):
     program = controller(CLOSED.replace("BEFORE", before).replace("PATH", repr(str(tmp_path / "said"))))
     program.communicate(timeout=60)
     assert (tmp_path / "said").read_text() == "1\n", "one slot for all tasks"
+
+
+# --- what the controller is to its agent
+
+
+SUBREAPER = """
+import asyncio, psutil
+from aioparallel import Pool
+from aioparallel._worker.kernel import become_subreaper
+
+async def main():
+    async with Pool(local=1) as pool:
+        await pool.submit(abs, 1)
+        assert len(psutil.Process().children()) == 1, "the agent is its child"
+
+become_subreaper()
+asyncio.run(main(), debug=False)
+print(psutil.Process().children())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sub-reapers")
+def test_a_controller_that_is_a_subreaper_is_left_no_zombie():
+    assert controller(SUBREAPER).communicate(timeout=60) == ("[]\n", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+async def test_the_launcher_is_out_of_the_reach_of_ctrl_c(open_pool, tmp_path):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\ncut -d" " -f1,6 /proc/$$/stat > {tmp_path}/ids\nexec {sys.executable} "$@"\n')
+    python.chmod(0o700)
+    async with open_pool(1, python=str(python)):
+        pid, session = (tmp_path / "ids").read_text().split()
+    assert pid == session
+
+
+async def test_an_agent_that_is_stopped_before_it_has_said_anything(open_pool, monkeypatch):
+    monkeypatch.setattr(LocalHost, "_tell", lambda *_, **__: None)
+    async with open_pool(1, bystanders=False) as pool:
+        (host,) = pool._engine.hosts.values()
+        await until(lambda: len(carriers(host._nonce)) == 2)
+        pids = carriers(host._nonce)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+    assert living(pids) == []
