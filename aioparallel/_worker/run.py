@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _HEAD_SIZE = RUN_HEAD.size
 _FOREVER = float("inf")
+UNTOLD = "what came of it could not be told"
 Outcome = tuple[int, bytes, Buffers]
 """status, payload, out-of-band buffers"""
 
@@ -109,7 +110,7 @@ def perform(call: Call, store: Store, run_coroutine: Callable[[Any], Any], arm: 
         return success(result)
     except BaseException as error:  # noqa: BLE001 - as above
         # TaskCancelled: the request to stop came between the task's end and here, and what is returned is dropped by the pool anyway.
-        return failure(error, EXITED if isinstance(error, TaskCancelled) else UNSENDABLE, "what came of it could not be told")
+        return failure(error, EXITED if isinstance(error, TaskCancelled) else UNSENDABLE, UNTOLD)
 
 
 def refuse(why: str) -> None:
@@ -133,6 +134,13 @@ def unsendable(result: object, error: BaseException) -> Outcome:
 
 def failure(error: BaseException, status: int, what: str = "") -> Outcome:
     """Return the outcome of a call that ended in `error`: a description in plain text, and the pickled exception if it can travel."""
+    try:
+        return _told(error, status, what)
+    except Exception as raised:  # noqa: BLE001 - a hook of the user's, that of a metaclass perhaps
+        return _told(raised, UNSENDABLE, UNTOLD)
+
+
+def _told(error: BaseException, status: int, what: str) -> Outcome:
     from .failures import describe, travels
 
     description = marshal(describe(error, what), 2)

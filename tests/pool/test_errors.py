@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 import pickle
 import traceback
 from typing import Any
@@ -370,3 +371,23 @@ async def test_a_hook_whose_exception_has_no_text() -> None:
             await pool.submit(Untold, True)
         with pytest.raises(SerializationError, match=f"could not be rebuilt: {unprintable}"):
             await pool.map(Untold, [True, True], chunk=2)
+
+
+class Unreadable(type):
+    @property
+    def __mro__(cls) -> Any:
+        raise LookupError("no bases")
+
+
+class Rootless(Exception, metaclass=Unreadable):
+    """Cannot even be described."""
+
+
+async def test_an_exception_that_cannot_be_described_is_told_all_the_same() -> None:
+    async with Pool(local=1) as pool:
+        pid = await pool.submit(os.getpid)
+        with pytest.raises(SerializationError, match="what came of it could not be told: LookupError: no bases"):
+            await pool.submit(raise_one, Rootless)
+        found = await pool.map(raise_one, [Frozen, Rootless, Frozen], chunk=3, on_error="return")
+        assert [type(error) for error in found] == [Frozen, SerializationError, Frozen]
+        assert await pool.submit(os.getpid) == pid
