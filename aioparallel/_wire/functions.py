@@ -157,7 +157,7 @@ class FunctionTable:
 def _register_main() -> None:
     """Have `__mp_main__` travel by value: so a child of multiprocessing's "spawn" calls the program, and no slot can import it."""
     main = sys.modules.get("__mp_main__")
-    if main is not None:
+    if main is not None and main.__name__ == "__mp_main__":  # (elsewhere multiprocessing has it stand for `__main__`)
         import cloudpickle
 
         cloudpickle.register_pickle_by_value(main)

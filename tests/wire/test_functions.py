@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from aioparallel._wire import functions
-from aioparallel._wire.codec import loads
+from aioparallel._wire.codec import by_value_modules, loads
 from aioparallel._wire.functions import Function, FunctionTable
 
 
@@ -427,3 +427,11 @@ def test_a_script_of_functions_and_classes_works_elsewhere(tmp_path: Path) -> No
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["True 8 6 10", "12 15 __main__.helper False True"]
+
+
+def test_what_multiprocessing_calls_main_in_the_program_itself_is_nothing_new() -> None:
+    import multiprocessing  # noqa: F401 - it puts `__mp_main__` in place
+
+    assert sys.modules["__mp_main__"] is not None
+    FunctionTable()
+    assert "__main__" not in by_value_modules()
