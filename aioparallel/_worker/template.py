@@ -225,7 +225,7 @@ def slot_main(config: dict[str, Any]) -> None:
 
     def let_go() -> None:
         """Not hold the slot's link open in a child of a task's."""
-        socket.close()
+        slot.forked()
         os.closerange(answers, answers + 1)  # as close, and no error where a task has closed it
 
     os.register_at_fork(after_in_child=let_go)
