@@ -111,7 +111,7 @@ class SerialHost(Host):
         began, cpu = time.monotonic(), time.process_time()
         try:
             if call.mode == CHUNK:
-                status, payload, buffers = perform_chunk(call, self._store, _run_coroutine, _nothing, self._part_of(attempt))
+                status, payload, buffers = perform_chunk(call, self._store, _run_coroutine, [0], self._part_of(attempt))
             else:
                 status, payload, buffers = perform(call, self._store, _run_coroutine)
         finally:
@@ -167,7 +167,3 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
     if "error" in ended:
         raise ended["error"]
     return ended["value"]
-
-
-def _nothing(index: int) -> None:
-    """No page shows which item runs."""

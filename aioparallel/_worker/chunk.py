@@ -24,7 +24,7 @@ from .store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, MutableSequence
     from typing import Any
 
 FLUSH_SECONDS = 0.01
@@ -147,11 +147,14 @@ def perform_chunk(
     call: Call,
     store: Store,
     run_coroutine: Callable[[Any], Any],
-    show_item: Callable[[int], None],
+    shown: MutableSequence[int] | memoryview,
     send_part: Callable[[int, bytes, Buffers], None],
 ) -> Outcome:
-    """Run a chunk; send its parts as they come, and return the last as the outcome (see `run.perform`)."""
-    show_item(0)
+    """Run a chunk; send its parts as they come, and return the last as the outcome (see `run.perform`).
+
+    shown: its first number says which item runs. Raises ValueError where that is a memoryview which was released meanwhile.
+    """
+    shown[0] = 0
     try:
         function, (atoms, pickles, star) = _opened(call, store)
     except BaseException as error:  # noqa: BLE001 - hooks of the user's may raise anything
@@ -160,8 +163,7 @@ def perform_chunk(
     items: Iterator[Any] | _rebuilt = iter(atoms) if pickles is None else _rebuilt(pickles, list(call.buffers))
     index, limit, trace = 0, getrecursionlimit(), gettrace()
     while True:
-        show_item(index)
-        context.item = index
+        shown[0] = context.item = index
         try:
             item = next(items, _END)
             if item is _END:

@@ -92,7 +92,7 @@ class Slot:
         self.store = Store()
         self.pid = os.getpid()
         self.is_copy = False
-        """Whether this process was forked from the slot; it costs less to look at than `os.getpid`."""
+        """Whether this process was forked from the slot."""
         self._inbox: deque[Frame] = deque()
         self._wait = poll()  # the pipe is shared with the pool, which must not block on it
         self._wait.register(self._permits, POLLIN)
@@ -203,10 +203,14 @@ class Slot:
         self._running = call.ident
         try:
             if call.mode == CHUNK:
-                return perform_chunk(call, self.store, self._run_coroutine, self._show_item, self._send_part)
+                return perform_chunk(call, self.store, self._run_coroutine, self.page.items, self._send_part)
             return perform(call, self.store, self._run_coroutine, self._arm if call.grace else None)
         except TaskCancelled as error:
             return failure(error, EXITED)
+        except ValueError:
+            if self.is_copy:
+                os._exit(0)  # a forked child of an item came back here: the other items are not its own
+            raise
         finally:
             self._armed = 0
 
@@ -250,12 +254,8 @@ class Slot:
     def forked(self) -> None:
         """Let go of the link, in a child that a task has forked; should it come back into our code, it ends there."""
         self.is_copy = True
+        self.page.items.release()  # the next item of a chunk would be shown there
         self.link.socket.close()
-
-    def _show_item(self, index: int) -> None:
-        if self.is_copy:
-            os._exit(0)  # a forked child of an item came back here: the others are not its own
-        self.page.items[0] = index
 
     def _send_part(self, status: int, payload: bytes, buffers: Buffers) -> None:
         if os.getpid() == self.pid:
