@@ -42,7 +42,7 @@ def make_map(
         check()
         return maker.make(alone, fn, (), {}, payload, sink, seed_path)
 
-    plan = Plan(launch, launch_chunk, maker.next_id(), name, slots, star, limit, chunk, single, options.copy)
+    plan = Plan(launch, launch_chunk, maker.next_id(), name, slots, star, limit, chunk, single, options.copy, maker.owner.apart)
     return Results(lambda ordered, wake: Stream(plan, source, ordered, wake), name, ordered, on_error)
 
 

@@ -18,7 +18,7 @@ from .._worker.chunk import pack_items
 from ..errors import PoolClosed
 from .outcomes import note
 from .task import Task
-from .unit import ChunkSink, Failure, Packed, Unit
+from .unit import Apart, ChunkSink, Failure, Packed, Unit
 
 CHUNK_SECONDS = 0.004
 """Work that travels as one attempt: short enough to be sent ahead, long enough that its costs vanish."""
@@ -47,6 +47,8 @@ class Plan(NamedTuple):
     single: bool
     """Every item for itself: the options promise things for each call."""
     copy: bool
+    apart: Apart
+    """Has something done in a thread: see `task.Owner.apart`."""
 
 
 class Stream:
@@ -199,7 +201,7 @@ class Stream:
 
     def _launch_chunk(self, unit: Unit, where: list[int], packed: Packed) -> None:
         """Send the items `where` of a unit together."""
-        sink = ChunkSink(unit, where, packed, (self._seconds or 0.0) * len(where))
+        sink = ChunkSink(unit, where, packed, self._plan.apart, (self._seconds or 0.0) * len(where))
         try:
             path = self._plan.number, unit.first, None if len(where) == len(unit.items) else ranges(where)
             task = self._plan.launch_chunk(packed, sink, path)

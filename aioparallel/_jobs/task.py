@@ -8,6 +8,7 @@ Guarantees
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from copy import copy
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
@@ -34,6 +35,10 @@ class Owner(Protocol):
 
     def cancel(self, task: Task[Any], message: Any) -> bool:
         """Ask for the task's end; as `Future.cancel`."""
+        ...
+
+    def apart(self, work: Callable[[], Any], then: Callable[[Any, Exception | None], None]) -> None:
+        """Have something done in a thread, then call `then` in the loop with what it gave, or with why it gave nothing."""
         ...
 
     epoch: float

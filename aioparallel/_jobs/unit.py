@@ -16,11 +16,12 @@ from .._wire.messages import OK, PART_HEAD
 from .._worker.chunk import cut, pickled_results
 from .._worker.failures import in_words
 from ..errors import HostLost, PoolClosed, SerializationError, WorkerDied
-from .outcomes import exception_of
+from .outcomes import BIG_PICKLE, exception_of
 
 if TYPE_CHECKING:
     from .task import Attempt, Task
 
+Apart = Callable[[Callable[[], Any], Callable[[Any, Exception | None], None]], None]
 Packed = tuple[bytes, Buffers]
 """A chunk's payload and its buffers."""
 MAX_LOSSES = 10
@@ -69,6 +70,11 @@ class Unit:
             if not self.left:
                 self._done(self)
 
+    def put_all(self, where: list[int], values: list[Any]) -> None:
+        """Take several items' results."""
+        for index, value in zip(where, values, strict=True):
+            self.put(index, value)
+
     def missing(self) -> list[int]:
         """Return which items have no result."""
         return [index for index, value in enumerate(self.values) if value is _MISSING]
@@ -82,14 +88,17 @@ class Unit:
 class ChunkSink:
     """Where the parts of one chunk's attempt go: the items `where` of a unit."""
 
-    __slots__ = ("_packed", "_unit", "_where", "estimate")
+    __slots__ = ("_apart", "_loading", "_packed", "_unit", "_where", "estimate")
 
-    def __init__(self, unit: Unit, where: list[int], packed: Packed, estimate: float) -> None:
+    def __init__(self, unit: Unit, where: list[int], packed: Packed, apart: Apart, estimate: float) -> None:
         self._unit = unit
         self._where = where
         self._packed = packed
         """What is sent again of it is cut from this: an item may have been changed since."""
+        self._apart = apart
         self.estimate = estimate
+        self._loading: set[int] = set()
+        """Which items' results are being rebuilt in a thread."""
 
     def part(self, attempt: Attempt, status: int, body: Buffer) -> None:
         """Take what some of the items gave."""
@@ -107,14 +116,30 @@ class ChunkSink:
             unit.left = 0
             unit._done(unit)
             return
-        values = atoms if atoms is not None else [_load(data) for data in pickles]
-        for index, value in enumerate(values, first):
-            unit.put(self._where[index], value)
+        where = self._where[first : first + count]
+        if atoms is not None:
+            unit.put_all(where, atoms)
+        elif len(payload) <= BIG_PICKLE:
+            unit.put_all(where, [_load(data) for data in pickles])
+        else:
+            self._load_apart(where, pickles)
+
+    def _load_apart(self, where: list[int], pickles: list[bytes]) -> None:
+        def loaded(values: list[Any] | None, error: Exception | None) -> None:
+            self._loading.difference_update(where)
+            self._unit.put_all(where, values or [Failure(error or PoolClosed("the map was stopped"))] * len(where))
+
+        self._loading.update(where)
+        self._apart(lambda: [_load(data) for data in pickles], loaded)
+
+    def _unanswered(self) -> list[int]:
+        values = self._unit.values
+        return [index for index in self._where if values[index] is _MISSING and index not in self._loading]
 
     def ended(self, task: Task[Any]) -> None:
         """The attempt is over: see to the items that it did not answer."""
         unit = self._unit
-        left = [index for index in self._where if unit.values[index] is _MISSING]
+        left = self._unanswered()
         if not left:
             return
         if task.cancelled():
@@ -123,7 +148,7 @@ class ChunkSink:
         if isinstance(error, WorkerDied) and task._attempt is not None:
             item = self._where[min(task._attempt.item, len(self._where) - 1)]
             unit.put(item if item in left else left[0], Failure(error))
-            left = [index for index in left if unit.values[index] is _MISSING]
+            left = self._unanswered()
         elif isinstance(error, HostLost):
             unit.losses += 1
         final = isinstance(error, PoolClosed) or not isinstance(error, (WorkerDied, HostLost)) or unit.losses > MAX_LOSSES

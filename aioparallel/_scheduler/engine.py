@@ -149,8 +149,12 @@ class Engine:
             task._asked = True
             self._turn()  # the state machine must know a task before it hears that it was cancelled
             self.feed(CancelAsked(task))
-            self._settler.abandon(task)
+            self._settler.rebuilding.abandon(task)
         return True
+
+    def apart(self, work: Callable[[], Any], then: Callable[[Any, Exception | None], None]) -> None:
+        """See `Owner`."""
+        self._settler.rebuilding.start(object(), work, then)
 
     def feed(self, stimulus: Any) -> None:
         """Let the state machine handle a stimulus and perform what it asks for."""

@@ -8,7 +8,7 @@ Guarantees
 from __future__ import annotations
 
 import logging
-from asyncio import AbstractEventLoop, Future, Task as AsyncTask
+from asyncio import AbstractEventLoop, Future
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -20,17 +20,14 @@ from .._wire.memory import Buffer, Buffers
 from .._wire.messages import OK, STATUS
 from .._worker.failures import in_words
 from ..errors import PoolClosed, SerializationError
+from .rebuilding import Rebuilding
 from .stimuli import Fail, Settle, SettleCancelled
 
 if TYPE_CHECKING:
-    from anyio import CapacityLimiter
-
     from .endings import Endings
 
 log = logging.getLogger("aioparallel")
 
-REBUILDING_THREADS = 4
-"""Our own: the threads that anyio counts may all be the program's, and wait for us."""
 SETTLED_A_TURN = 256
 """So many tasks whose settling had to wait are settled before the loop may do something else: slots wait for work meanwhile."""
 
@@ -49,15 +46,13 @@ class Settler:
         self.holding = False
         """While this is True nothing is settled."""
         self._later: deque[Settle | Fail | SettleCancelled] = deque()
-        self._rebuilding: dict[Task[Any], AsyncTask[None]] = {}
-        """Tasks whose results are rebuilt in threads, and who waits for that."""
-        self._threads: CapacityLimiter | None = None
-        self._closed: str | None = None
+        self.rebuilding = Rebuilding(loop, caught_up)
+        """By task, where it is that task's own result."""
 
     @property
     def busy(self) -> bool:
         """Whether something that has ended is not settled yet."""
-        return bool(self._later or self._rebuilding)
+        return bool(self._later or self.rebuilding)
 
     def settle(self, action: Settle) -> None:
         """Settle tasks with what their slot answered."""
@@ -107,18 +102,8 @@ class Settler:
 
     def close(self, reason: str) -> None:
         """Settle now what waits, and what is being rebuilt; wait for no thread from here on."""
-        self._closed = reason
         self.flush()
-        for task in list(self._rebuilding):
-            self.abandon(task, PoolClosed(reason))
-
-    def abandon(self, task: Task[Any], error: Exception | None = None) -> None:
-        """Settle a task whose result is being rebuilt, if it is: its thread goes on for nobody."""
-        helper = self._rebuilding.pop(task, None)
-        if helper is not None:
-            helper.cancel()
-            self._finish(task, None, error)
-            self._caught_up()
+        self.rebuilding.close(reason)
 
     def _perform_one(self) -> int:
         action = self._later.popleft()
@@ -189,30 +174,12 @@ class Settler:
         return answer
 
     def _settle_in_thread(self, task: Task[Any], attempt: Attempt | None, flags: int, payload: Buffer, buffers: Buffers) -> None:
-        if self._closed is not None:
-            self._finish(task, None, PoolClosed(self._closed))
-            return
-
-        async def rebuild() -> None:
-            from anyio import CapacityLimiter, to_thread
-
-            if self._threads is None:
-                self._threads = CapacityLimiter(REBUILDING_THREADS)
-            arguments = task, attempt, flags, payload, buffers
-            value, error = await to_thread.run_sync(opened, *arguments, abandon_on_cancel=True, limiter=self._threads)
+        def rebuilt(result: tuple[Any, Exception | None] | None, reason: Exception | None) -> None:
             if not task.done():
+                value, error = result or (None, reason)
                 self._finish(task, value, error)
 
-        def rebuilt(helper: AsyncTask[None]) -> None:
-            self._rebuilding.pop(task, None)
-            if not task.done():
-                reason = "the pool's loop ended" if helper.cancelled() else f"its result could not be rebuilt: {helper.exception()!r}"
-                self._finish(task, None, PoolClosed(reason))
-            self._caught_up()
-
-        helper = self._loop.create_task(rebuild(), name=f"aioparallel rebuilds the result of task {task.id}")
-        self._rebuilding[task] = helper
-        helper.add_done_callback(rebuilt)
+        self.rebuilding.start(task, lambda: opened(task, attempt, flags, payload, buffers), rebuilt)
 
     def _fail(self, action: Fail) -> None:
         task, error, attempt = action

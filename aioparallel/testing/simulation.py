@@ -138,6 +138,10 @@ class Simulation:
             self.feed(CancelAsked(task))
         return True
 
+    def apart(self, work: Callable[[], Any], then: Callable[[Any, Exception | None], None]) -> None:
+        """What a map's chunks call; there are no threads here."""
+        then(work(), None)
+
     def close(self, reason: str = "the pool was closed") -> None:
         """Begin the end of the pool; the hosts' `lose` confirms it."""
         self.feed(Closing(reason))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from anyio import to_thread
 
-from aioparallel import Pool, PoolClosed, Task
+from aioparallel import Pool, PoolClosed, Task, WorkerDied
 
 from .gate import Gate, pass_gate
 
@@ -174,3 +175,53 @@ async def test_results_are_rebuilt_while_the_program_has_all_of_its_threads_wait
             assert await pool.submit(str.upper, "x" * (2 << 20)) == "X" * (2 << 20)
         gate.open(tokens)
         await asyncio.gather(*waiting)
+
+
+def in_main_thread(data: bytes) -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+class Rebuilt:
+    """Rebuilt, it is whether that was done in the main thread."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __reduce__(self) -> tuple[Callable[[bytes], bool], tuple[bytes]]:
+        return in_main_thread, (b"x" * self.size,)
+
+
+@pytest.mark.parametrize(("size", "in_main"), [(10, True), (1 << 20, False)])
+async def test_the_large_results_of_a_chunk_are_rebuilt_in_a_thread(size: int, in_main: bool) -> None:
+    async with Pool(local=2) as pool:
+        assert await pool.map(lambda _: Rebuilt(size), range(6), chunk=3) == [in_main] * 6
+        rest = pool.map(lambda n: Rebuilt(size) if n else os._exit(3), range(4), chunk=4, on_error="return")
+        assert [value if isinstance(value, bool) else type(value) async for value in rest] == [WorkerDied, *[in_main] * 3]
+
+
+async def test_a_pool_that_is_closed_does_not_wait_for_a_chunks_large_results(gate: Gate) -> None:
+    async with Pool(local=1) as pool:
+        results = pool.map(lambda _: Held(gate.path), range(2), chunk=2, on_error="return")
+        waiting = asyncio.ensure_future(_all(results))
+        await gate.met()
+        await pool.aclose()
+        assert [type(value) for value in await waiting] == [PoolClosed, PoolClosed]
+        gate.open(2)
+
+
+class Held:
+    """Its rebuilding waits at a gate."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[str, bytes], object], tuple[str, bytes]]:
+        return hold, (self.path, b"x" * (1 << 20))
+
+
+def hold(path: str, _: bytes) -> None:
+    pass_gate(path)
+
+
+async def _all(results: Any) -> list[Any]:
+    return [value async for value in results]
