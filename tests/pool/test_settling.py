@@ -199,28 +199,31 @@ async def test_the_large_results_of_a_chunk_are_rebuilt_in_a_thread(size: int, i
         assert [value if isinstance(value, bool) else type(value) async for value in rest] == [WorkerDied, *[in_main] * 3]
 
 
-async def test_a_pool_that_is_closed_does_not_wait_for_a_chunks_large_results(gate: Gate) -> None:
+async def test_a_pool_that_is_closed_does_not_wait_for_a_chunks_large_results() -> None:
+    reached.clear()
+    let_go.clear()
     async with Pool(local=1) as pool:
-        results = pool.map(lambda _: Held(gate.path), range(2), chunk=2, on_error="return")
+        results = pool.map(lambda n: n or Held(), range(2), chunk=2, on_error="return")
         waiting = asyncio.ensure_future(_all(results))
-        await gate.met()
+        assert await asyncio.to_thread(reached.wait, 20)
         await pool.aclose()
         assert [type(value) for value in await waiting] == [PoolClosed, PoolClosed]
-        gate.open(2)
+        let_go.set()
+
+
+reached, let_go = threading.Event(), threading.Event()
 
 
 class Held:
-    """Its rebuilding waits at a gate."""
+    """Its rebuilding in the controller waits."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[[str, bytes], object], tuple[str, bytes]]:
-        return hold, (self.path, b"x" * (1 << 20))
+    def __reduce__(self) -> tuple[Callable[[bytes], None], tuple[bytes]]:
+        return hold, (b"x" * (1 << 20),)
 
 
-def hold(path: str, _: bytes) -> None:
-    pass_gate(path)
+def hold(_: bytes) -> None:
+    reached.set()
+    let_go.wait(20)
 
 
 async def _all(results: Any) -> list[Any]:
