@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from . import errors as errors, events as events, options as options, status as status
+from . import config as config, errors as errors, events as events, options as options, status as status
 from ._jobs.task import Task as Task
 from ._worker.context import current_task as current_task, report_progress as report_progress
+from .config import SSH as SSH
 from .errors import (
     AioparallelError as AioparallelError,
     HostError as HostError,

@@ -20,6 +20,7 @@ from ._jobs.task import Task
 from ._observe.subscription import Subscription
 from ._worker import context
 from ._worker.machine import descriptor_limit, usable_cpus
+from .config import SSH, as_values, check_arguments, check_types
 from .errors import HostError, PoolClosed, UsageError
 from .events import Event
 from .options import DEFAULTS, Options
@@ -109,7 +110,7 @@ class Submitter:
 
         pool = self._pool
         pool._check_open()
-        return make_map(pool._maker, pool._check_open, pool._slots, self._options, fn, iterables, limit, ordered, chunk, on_error)
+        return make_map(pool._maker, pool._check_open, pool._engine.slots, self._options, fn, iterables, limit, ordered, chunk, on_error)
 
     def options(self, **changes: Any) -> PoolView:
         """Return a view of the pool whose calls are made differently; the pool itself does not change.
@@ -144,31 +145,45 @@ class PoolView(Submitter):
 
 
 class Pool(Submitter):
-    """Slots on this machine, and every task that runs on them.
+    """Slots on this machine and on others, and every task that runs on them.
 
-    local: how many slots; None: one for each CPU this process may use; "serial": run tasks one by one in this process, for a debugger.
+    local: how many slots; None: one for each CPU this process may use; "serial": run tasks one by one in this process, for a debugger;
+    0: none here. hosts: machines that `ssh` reaches, by name or as `SSH(...)`; nothing need be installed there but a Python of the same
+    minor version. heartbeat: seconds between words to each of them; after three without an answer it is lost, and its tasks run
+    elsewhere. orphan_after: seconds after which a host that hears nothing ends everything it runs. lost_grace: seconds without a host
+    that is up (and none here), after which what waits fails with HostLost.
     name: for messages. seed: what each task's own seed is derived from; None: drawn. preload: modules that every slot has imported.
     max_tasks_per_slot: a slot is replaced after so many. python: the interpreter of the slots, where this program has none of its own.
 
     Use it with `async with`: leaving normally waits for unfinished tasks, leaving by an exception or a cancellation kills them.
     """
 
+    _drained = True
+    """Whether all tasks had finished when it was closed."""
+    _opened_at = 0.0
+    """On the loop's clock; 0: it never was open, and has no engine."""
+
     def __init__(
         self,
         *,
         local: int | Literal["serial"] | None = None,
+        hosts: Iterable[str | SSH | Any] = (),
         name: str | None = None,
         seed: int | None = None,
         preload: Iterable[str] = (),
         max_tasks_per_slot: int | None = None,
         python: str | None = None,
+        heartbeat: float = 5.0,
+        orphan_after: float = 60.0,
+        lost_grace: float = 60.0,
     ) -> None:
         self._phase = "new"
         if context.in_slot():
             raise UsageError("a task cannot open a pool of its own: return, and submit from the controller")
-        _check_arguments(local, max_tasks_per_slot)
+        hosts = as_values(hosts)
+        check_arguments(local, max_tasks_per_slot, hosts)
         preload = preload if isinstance(preload, str) else tuple(preload)
-        _check_types(name, seed, preload, python)
+        check_types(name, seed, preload, python)
         self._serial = local == "serial"
         self._slots = 1 if local == "serial" else usable_cpus() if local is None else local
         self._name = name or "pool"
@@ -176,6 +191,9 @@ class Pool(Submitter):
         self._preload = tuple(preload)
         self._max_tasks_per_slot = max_tasks_per_slot
         self._python = python
+        self._hosts = hosts
+        self._far: dict[str, Any] = {"heartbeat": heartbeat, "orphan_after": orphan_after}
+        self._lost_grace = lost_grace
         self._pool = self
         self._options = DEFAULTS
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -183,10 +201,6 @@ class Pool(Submitter):
         self._maker: Maker = cast("Maker", None)
         self._readers: list[ref[Subscription]] = []
         """Weak: one that was dropped has gone, and events are built for the others alone."""
-        self._drained = True
-        """Whether all tasks had finished when it was closed."""
-        self._opened_at = 0.0
-        """On the loop's clock; 0: it never was open, and has no engine."""
         self._engine: Engine = cast("Engine", None)
 
     # --- opening and closing
@@ -200,33 +214,35 @@ class Pool(Submitter):
     async def _open(self) -> None:
         if not self._serial:
             self._check_descriptors()
-        host = self._make_host()
+        hosts = self._make_hosts()
         self._phase = "opening"
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         try:
-            await host.start()
+            for host in hosts:
+                await host.start()
             # These are imported while the agent starts, on another core.
             from ._jobs.making import Maker
             from ._scheduler.engine import Engine
 
-            self._engine = Engine([host], max_tasks_per_slot=self._max_tasks_per_slot, publish=self._publish)
+            self._engine = Engine(
+                hosts, max_tasks_per_slot=self._max_tasks_per_slot, publish=self._publish, lost_grace=self._lost_grace
+            )  # fmt: skip
             self._maker = Maker(self._loop, self._engine)
         except BaseException:
             self._phase = "closed"
-            host.abandon()
+            for host in hosts:
+                host.abandon()
             raise
         self._opened_at = self._loop.time()
         self._phase = "open"
 
-    def _make_host(self) -> Host:
-        if self._serial:
-            from ._hosts.serial import SerialHost
+    def _make_hosts(self) -> list[Host]:
+        from ._hosts.building import build
 
-            return SerialHost(seed=self._seed)
-        from ._hosts.local import LocalHost
-
-        return LocalHost(self._slots, seed=self._seed, preload=self._preload, python=self._python)
+        local: int | Literal["serial"] = "serial" if self._serial else self._slots
+        far = {"max_tasks": self._max_tasks_per_slot, **self._far}
+        return build(local, self._hosts, far, seed=self._seed, preload=self._preload, python=self._python)
 
     def _check_descriptors(self) -> None:
         soft, hard = descriptor_limit()
@@ -308,7 +324,7 @@ class Pool(Submitter):
         """
         if slots is not None and (type(slots) is not int or slots < 1):
             raise ValueError(f"slots={slots!r}: give a number of slots (1 or more), or None")
-        if (wanted := slots or 0) > self._slots:
+        if (wanted := slots or 0) > self._slots and not self._hosts:
             raise ValueError(f"slots={slots}: this pool has {self._slots} at the most; ask for more with local=")
         if self._phase == "new":
             await self._open()
@@ -359,7 +375,7 @@ class Pool(Submitter):
                 name=self._name, state=self._phase, uptime_seconds=0.0, slots=(), max_slots=self._slots, queued=0, running=0, succeeded=0,
                 failed=0, cancelled=0, retried=0, run_seconds=0.0,
             )  # fmt: skip
-        return self._engine.status(self._name, self._phase, self._slots, monotonic() - self._opened_at)
+        return self._engine.status(self._name, self._phase, self._engine.slots(), monotonic() - self._opened_at)
 
     def events(self) -> Subscription:
         """Return an async iterator of what happens from now on, until the pool is closed; see `aioparallel.events`.
@@ -398,23 +414,3 @@ class Pool(Submitter):
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
         finally:  # `-W error` makes it raise
             self._engine.abandon()
-
-
-def _check_arguments(local: Any, max_tasks_per_slot: Any) -> None:
-    if local is not None and local != "serial" and (type(local) is not int or local < 1):
-        raise ValueError(f'local={local!r}: give the number of slots (1 or more), None for one per usable CPU, or "serial"')
-    if max_tasks_per_slot is not None and (type(max_tasks_per_slot) is not int or max_tasks_per_slot < 1):
-        raise ValueError(f"max_tasks_per_slot={max_tasks_per_slot!r}: give a number of tasks (1 or more), or None for no limit")
-
-
-def _check_types(name: Any, seed: Any, preload: Any, python: Any) -> None:
-    if isinstance(preload, str):
-        raise TypeError(f"preload={preload!r}: give a list of module names, as in preload=[{preload!r}]")
-    if not all(isinstance(module, str) for module in preload):
-        raise TypeError(f"preload={preload!r}: give the modules' names, as str")
-    if name is not None and not isinstance(name, str):
-        raise TypeError(f"name={name!r}: give a str")
-    if seed is not None and type(seed) is not int:
-        raise TypeError(f"seed={seed!r}: give an int, or None to have one drawn")
-    if python is not None and not isinstance(python, str):
-        raise TypeError(f"python={python!r}: give the path of an interpreter, as a str")

@@ -90,13 +90,38 @@ class Reports(Protocol):
     def noticed(self, host: str, text: str) -> None:
         """Something that status should say."""
 
+    # What only hosts that feed their own slots tell (`Host.far`).
+
+    def far_up(self, host: str, slots: int) -> None:
+        """The host's agent supervises, and offers so many slots."""
+
+    def far_unreachable(self, host: str, reason: str) -> None:
+        """The host could not be reached; it is tried again."""
+
+    def far_round_trip(self, host: str, seconds: float) -> None:
+        """A word to the host and back takes so long."""
+
+    def far_answered(self, host: str, index: int, incarnation: int, outcomes: list[Outcome]) -> None:
+        """This slot of the host gave these answers."""
+
+    def bound(self, host: str, index: int, incarnation: int, ident: int) -> None:
+        """This slot of the host has this attempt now."""
+
+    def withdrawn(self, host: str, idents: Sequence[int]) -> None:
+        """These attempts never began there, and never will."""
+
+    def wrote(self, host: str, stream: int, text: bytes) -> None:
+        """Processes there wrote this to their standard output (1) or standard error (2)."""
+
 
 class Host(ABC):
     """A place that offers slots."""
 
     name: str
     slots: int
-    """How many slots it offers at the most."""
+    """How many slots it offers at the most; 0: that is known when it is up."""
+    far = False
+    """Whether it feeds its slots itself: then `launch` and `kill` name no slot, and `spawn`, `recall` and `retire` are never called."""
 
     @abstractmethod
     async def start(self) -> None:
@@ -123,6 +148,15 @@ class Host(ABC):
     @abstractmethod
     def recall(self, index: int) -> int:
         """Take back the last attempts sent to a slot that have not begun; return how many: they never will."""
+
+    def withdraw(self, idents: Sequence[int]) -> None:  # noqa: B027 - only far hosts are asked
+        """Give back those of these attempts that have not begun; `withdrawn` follows."""
+
+    def want(self, slots: int) -> None:  # noqa: B027 - only far hosts are asked
+        """Have so many slots up before there is work for them."""
+
+    async def keep_up(self) -> None:  # noqa: B027 - only far hosts are asked
+        """Keep the way to the host open until cancelled."""
 
     @abstractmethod
     def kill(self, index: int, ident: int, grace: float) -> None:

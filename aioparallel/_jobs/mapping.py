@@ -16,7 +16,7 @@ from .task import Task
 def make_map(
     maker: Maker,
     check: Callable[[], None],
-    slots: int,
+    slots: Callable[[], int],
     options: Options,
     fn: Any,
     sources: tuple[Any, ...],

@@ -39,7 +39,7 @@ class Plan(NamedTuple):
     number: int
     """Which map of its pool it is."""
     name: str
-    slots: int
+    slots: Callable[[], int]
     star: bool
     """Several sources: each item is a tuple of arguments."""
     limit: int | None
@@ -96,8 +96,8 @@ class Stream:
                 # A part of a chunk would do, but small chunks cost: wait until there is room for a whole one.
                 room = room if room >= min(self._size, plan.limit) else 0
         else:
-            room = 2 * UNITS_A_SLOT * plan.slots * self._size - under_way
-        if len(self._out) >= UNITS_A_SLOT * plan.slots and plan.limit is None:
+            room = 2 * UNITS_A_SLOT * plan.slots() * self._size - under_way
+        if len(self._out) >= UNITS_A_SLOT * plan.slots() and plan.limit is None:
             return 0
         return max(0, room)
 
@@ -256,7 +256,7 @@ class Stream:
         self._seconds = each if self._seconds is None else self._seconds + (each - self._seconds) * 0.25
         plan = self._plan
         if plan.chunk is None and not plan.single:
-            ceiling = MAX_CHUNK if plan.limit is None else max(1, plan.limit // (UNITS_A_SLOT * plan.slots))
+            ceiling = MAX_CHUNK if plan.limit is None else max(1, plan.limit // (UNITS_A_SLOT * plan.slots()))
             self._size = max(1, min(int(CHUNK_SECONDS / self._seconds), self._size * GROWTH, ceiling, MAX_CHUNK))
 
     def _unit_done(self, unit: Unit) -> None:

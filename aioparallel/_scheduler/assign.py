@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .._jobs.task import Attempt, Task
 from ..events import AttemptStarted
 from ..status import IDLE, RETIRING, STARTING, UNCONFIRMED
+from .assign_far import fill as fill_far
 from .ledger import EVEN_SECONDS, MAX_DEPTH, SILENCE_SECONDS, Slot
 from .lifecycle import LAUNCHED, slot_after
 from .stimuli import Action, Emit, Launch, Spawn
@@ -40,6 +41,8 @@ def assign(state: State, now: float, actions: list[Action]) -> None:
         _assign_isolated(state, open_slots, now, actions)
     if open_slots and state.queue:
         _fill(state, open_slots, now, actions)
+    if state.has_far and (state.queue or state.isolated):
+        fill_far(state, actions)
 
 
 def call_back_from_silent(state: State, now: float, actions: list[Action]) -> None:
@@ -66,7 +69,7 @@ def _fill(state: State, slots: list[Slot], now: float, actions: list[Action]) ->
     queue = state.queue
     if len(slots) > 1:
         slots.sort(key=_eagerness)
-    live = len(state.slots)
+    live = len(state.slots) + state.far_width()
     limit = state.max_tasks_per_slot
     for slot in slots:
         outstanding = slot.outstanding
@@ -148,8 +151,10 @@ def _assign_isolated(state: State, open_slots: list[Slot], now: float, actions: 
 
 def _begin_slots(state: State, wanted: int, now: float, actions: list[Action]) -> list[Slot]:
     begun: list[Slot] = []
-    usable = [host for host in state.hosts.values() if host.failed is None]
-    if not usable and all(slot.state in (RETIRING, UNCONFIRMED) for slot in state.slots.values()):
+    usable = [host for host in state.hosts.values() if host.failed is None and host.backlog is None]
+    if all(host.failed is not None for host in state.hosts.values()) and all(
+        slot.state in (RETIRING, UNCONFIRMED) for slot in state.slots.values()
+    ):
         state.endings.fail_waiting(state.queue, now, actions)
         state.endings.fail_waiting(state.isolated, now, actions)
         return begun

@@ -16,6 +16,7 @@ from .queue import Queue
 from .stimuli import Action, Emit, Fail, Settle, SettleCancelled
 
 if TYPE_CHECKING:
+    from .hosts import HostRecord
     from .state import State
 
 LOST_LINK = 81
@@ -99,7 +100,7 @@ class Endings:
             self._innocent(others[0], now, actions)
         self._state.requeue([attempt for attempt in others if attempt.task._state not in SETTLED], "recalled", now, actions)
         if blamed is not None:
-            self._killed(blamed, death, now, actions)
+            self.killed(blamed, death, now, actions)
 
     def _innocent(self, attempt: Attempt, now: float, actions: list[Action]) -> None:
         """A slot died before this could begin: not its doing, but if that goes on and on, somebody must say so."""
@@ -110,7 +111,8 @@ class Endings:
             task._state = task_after(task._state, "failed")
             self._fail(task, error, attempt, now, actions)
 
-    def _killed(self, attempt: Attempt, death: Death, now: float, actions: list[Action]) -> None:
+    def killed(self, attempt: Attempt, death: Death, now: float, actions: list[Action]) -> None:
+        """An attempt ended with its slot."""
         task = attempt.task
         attempt.ended = now
         attempt.confirmed_dead = death.confirmed
@@ -169,6 +171,13 @@ class Endings:
         host = next(host for host in self._state.hosts.values() if host.failed is not None)
         for task in queue.take_all():
             self.failed(task, HostError(host.name, host.failed or ""), None, now, actions)
+
+    def end_limbo(self, host: HostRecord, now: float, actions: list[Action]) -> None:
+        """Everything on a host is known to be dead: settle the tasks whose cancelling waited for that."""
+        for task in host.limbo:
+            if task._state not in SETTLED:
+                self.cancelled(task, task._attempt, now, actions)
+        host.limbo.clear()
 
     def _failed_attempt(self, attempt: Attempt, how: str, error: TaskError | None, now: float, actions: list[Action]) -> None:
         """An attempt failed by the task's own doing: try again if that was asked for, else settle with `error`, or what it answered."""

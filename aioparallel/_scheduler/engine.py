@@ -21,13 +21,14 @@ from collections.abc import Callable
 from typing import Any
 
 from .._hosts.base import Death, Host, Outcome, is_shortage
-from .._jobs.task import Task
+from .._jobs.task import Attempt, Task
 from .._wire.arena import clear as clear_arena
 from .._wire.memory import Buffer
 from .._wire.messages import STATUS
 from ..errors import HostError
 from ..events import Event, TaskProgressed
 from ..status import RETIRING, PoolStatus, SlotStatus
+from .far_news import FarNews
 from .ledger import Slot
 from .settling import Settler
 from .state import State
@@ -54,7 +55,9 @@ from .stimuli import (
     SlotUp,
     Spawn,
     Submitted,
+    Want,
     Wanted,
+    Withdraw,
 )
 
 log = logging.getLogger("aioparallel")
@@ -70,15 +73,18 @@ BURST = 256
 _clock = time.monotonic
 
 
-class Engine:
+class Engine(FarNews):
     """Performs actions; owns every asyncio task of a pool. One per open pool."""
 
-    def __init__(self, hosts: list[Host], *, max_tasks_per_slot: int | None, publish: Callable[[Event], None]) -> None:
+    def __init__(
+        self, hosts: list[Host], *, max_tasks_per_slot: int | None, publish: Callable[[Event], None], lost_grace: float = 60.0
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.epoch = time.time() - _clock()
         self.hosts = {host.name: host for host in hosts}
         slots = {host.name: host.slots for host in hosts}
-        self.state = State(slots, max_tasks_per_slot=max_tasks_per_slot, epoch=self.epoch)
+        far = [host.name for host in hosts if host.far]
+        self.state = State(slots, far=far, max_tasks_per_slot=max_tasks_per_slot, lost_grace=lost_grace, epoch=self.epoch)
         self.notes: list[str] = []
         self.ended: Future[None] = self.loop.create_future()
         """Done when every process of the pool is dead."""
@@ -92,24 +98,31 @@ class Engine:
         self._lost_hosts: asyncio.Queue[str] = asyncio.Queue()
         self._restarts = 0
         self._up: set[str] = set()
+        self._unreachable: set[str] = set()
         self._settler = Settler(self.loop, self.state.endings, self._wake_waiters)
         self._actions: deque[Any] = deque()
-        self._perform: dict[type, Callable[[Any], None]] = {
+        self._perform = self._all_performers()
+        self._main = self.loop.create_task(self._restart_lost_hosts(), name="aioparallel engine")
+        self._main.add_done_callback(self._main_ended)
+        for host in hosts:
+            host.attach(self)
+        self._keepers = [self.loop.create_task(host.keep_up(), name=f"aioparallel host {host.name}") for host in hosts if host.far]
+
+    def _all_performers(self) -> dict[type, Callable[[Any], None]]:
+        return {
             Launch: self._launch,
             Settle: self._settler.settle,
             SettleCancelled: self._settler.cancelled,
             Fail: self._settler.fail,
             Recall: self._recall,
             Kill: lambda action: self.hosts[action.host].kill(action.slot, action.ident, action.grace),
+            Withdraw: lambda action: self.hosts[action.host].withdraw(action.idents),
+            Want: lambda action: self.hosts[action.host].want(action.slots),
             Spawn: lambda action: self.hosts[action.host].spawn(action.slot, action.incarnation),
             Retire: lambda action: self.hosts[action.host].retire(action.slot),
             CloseHost: lambda action: self._close_host(action.host),
             Emit: lambda action: self._publish(action.event),
         }
-        self._main = self.loop.create_task(self._restart_lost_hosts(), name="aioparallel engine")
-        self._main.add_done_callback(self._main_ended)
-        for host in hosts:
-            host.attach(self)
 
     # --- in
 
@@ -236,11 +249,16 @@ class Engine:
         """Begin slots before there is work for them."""
         self.feed(Wanted(slots))
 
+    def slots(self) -> int:
+        """Return how many slots there may be, of all hosts that are known to offer some."""
+        return max(1, sum(host.slots for host in self.state.hosts.values()))
+
     def has_up(self, slots: int) -> bool:
         """Return whether so many slots are up (0: whether a host can begin slots)."""
         if not slots:
             return bool(self._up)
-        return sum(slot.pid is not None and slot.state != RETIRING for slot in self.state.slots.values()) >= slots
+        far = sum(slot.pid is not None for host in self.state.hosts.values() if host.backlog for slot in host.backlog.slots.values())
+        return far + sum(slot.pid is not None and slot.state != RETIRING for slot in self.state.slots.values()) >= slots
 
     def load(self) -> tuple[int, int]:
         """Return (busy slots, queued tasks)."""
@@ -252,6 +270,7 @@ class Engine:
         """Return what `Pool.status` shows."""
         state, endings = self.state, self.state.endings
         slots = tuple(_slot_status(slot) for slot in sorted(state.slots.values(), key=lambda slot: slot.key))
+        slots += tuple(slot.status() for host in state.hosts.values() if host.backlog for _, slot in sorted(host.backlog.slots.items()))
         return PoolStatus(
             name=name, state=phase, uptime_seconds=uptime, slots=slots, max_slots=max_slots, queued=self.load()[1],
             running=sum(len(slot.outstanding) for slot in state.slots.values()), succeeded=endings.succeeded, failed=endings.failed_count,
@@ -290,11 +309,17 @@ class Engine:
 
     def part(self, host: str, index: int, incarnation: int, ident: int, status: int, body: Buffer) -> None:
         """See `Reports`."""
-        slot = self.state.slots.get((host, index))
-        if slot is None or slot.incarnation != incarnation or not slot.outstanding or slot.outstanding[0].ident != ident:
-            return
-        attempt = slot.outstanding[0]
-        slot.heard = _clock()
+        attempt: Attempt | None
+        if self.hosts[host].far:
+            attempt = self.state.backlog(host).attempts.get(ident)
+            if attempt is None:
+                return
+        else:
+            slot = self.state.slots.get((host, index))
+            if slot is None or slot.incarnation != incarnation or not slot.outstanding or slot.outstanding[0].ident != ident:
+                return
+            attempt = slot.outstanding[0]
+            slot.heard = _clock()
         attempt.task._sink.part(attempt, status & STATUS, body)
 
     def progressed(self, host: str, ident: int, done: float, total: float) -> None:
@@ -340,6 +365,8 @@ class Engine:
         if self.state.closing is not None:
             if not self.ended.done() and all(record.down for record in self.state.hosts.values()):
                 self.ended.set_result(None)
+        elif self.hosts[host].far:
+            log.warning("host %s was lost (%s); it is tried again", host, reason)
         else:
             log.warning("host %s was lost (%s); it is started again", host, reason)
             self._lost_hosts.put_nowait(host)
@@ -361,7 +388,10 @@ class Engine:
                 await asyncio.shield(self.ended)
             except asyncio.CancelledError as error:
                 cancelled = error
-        self._main.cancel()
+        for keeper in (self._main, *self._keepers):
+            keeper.cancel()
+        if self.outputs is not None:
+            self.outputs.close()
         clear_arena()
         if self._timer is not None:
             self._timer.cancel()

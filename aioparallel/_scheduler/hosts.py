@@ -8,8 +8,10 @@ from .._hosts.base import Death
 from .._jobs.task import Task
 from ..events import HostDown as HostDownEvent, HostUp as HostUpEvent
 from ..status import STARTING
+from . import far
 from .assign import assign, begin_wanted
-from .lifecycle import SETTLED, slot_after
+from .backlog import Backlog
+from .lifecycle import slot_after
 from .stimuli import Action, Emit, HostDown, HostFailed, HostUp
 
 if TYPE_CHECKING:
@@ -22,12 +24,16 @@ START_FAILURES = 5
 class HostRecord:
     """A host as the scheduler sees it."""
 
-    __slots__ = ("down", "failed", "incarnations", "limbo", "name", "slots", "spawn_after", "start_failures")
+    __slots__ = ("backlog", "down", "failed", "incarnations", "limbo", "name", "reason", "slots", "spawn_after", "start_failures")
 
-    def __init__(self, name: str, slots: int) -> None:
+    def __init__(self, name: str, slots: int, far: bool) -> None:
         self.name = name
         self.slots = slots
-        self.down = False
+        self.backlog = Backlog(name) if far else None
+        """What it was sent, if it is far: then nothing below but `down` and `reason` is used."""
+        self.down = far
+        self.reason = ""
+        """Why it is down, once that is known."""
         self.failed: str | None = None
         self.start_failures = 0
         self.spawn_after = 0.0
@@ -52,10 +58,7 @@ def up(state: State, stimulus: HostUp, now: float, actions: list[Action]) -> Non
     """A host's agent supervises, and nothing of an agent before it is alive."""
     host = state.hosts[stimulus.host]
     host.down = False
-    for task in host.limbo:
-        if task._state not in SETTLED:
-            state.endings.cancelled(task, task._attempt, now, actions)
-    host.limbo.clear()
+    state.endings.end_limbo(host, now, actions)
     if state.watched:
         actions.append(Emit(HostUpEvent(at=now + state.epoch, host=host.name)))
     begin_wanted(state, state.wanted, now, actions)
@@ -68,6 +71,8 @@ def down(state: State, stimulus: HostDown, now: float, actions: list[Action]) ->
     host.down = True
     if state.watched:
         actions.append(Emit(HostDownEvent(at=now + state.epoch, host=host.name, reason=stimulus.reason)))
+    if host.backlog is not None:
+        far.down(state, host, stimulus.reason, now, actions)
     for slot in [slot for slot in state.slots.values() if slot.host == host.name]:
         del state.slots[slot.key]
         begun = max(0, len(slot.outstanding) - stimulus.unbegun.get(slot.index, 0))
@@ -96,7 +101,4 @@ def failed(state: State, stimulus: HostFailed, now: float, actions: list[Action]
 def end_all(state: State, now: float, actions: list[Action]) -> None:
     """The pool is closed and everything is dead: settle what waited for that."""
     for host in state.hosts.values():
-        for task in host.limbo:
-            if task._state not in SETTLED:
-                state.endings.cancelled(task, task._attempt, now, actions)
-        host.limbo.clear()
+        state.endings.end_limbo(host, now, actions)

@@ -139,10 +139,11 @@ class Slot:
             return False
         if outstanding[0].estimate > AHEAD_SECONDS or self.stuck or self.state is STARTING:
             return False
-        if len(outstanding) == 1 and _is_big(outstanding[0].task):
+        if len(outstanding) == 1 and is_big(outstanding[0].task):
             return False  # its way there takes time, which looks like silence
-        return not _is_big(task)
+        return not is_big(task)
 
 
-def _is_big(task: Task[Any]) -> bool:
+def is_big(task: Task[Any]) -> bool:
+    """Return whether a task's way to its slot takes time."""
     return bool(task._buffers) or size_of(task._payload) > BIG_BYTES

@@ -12,6 +12,7 @@ How it works
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 from weakref import ref
@@ -21,8 +22,9 @@ from .._wire.messages import ASKED
 from ..errors import PoolClosed, TaskTimeout
 from ..events import CancelUnconfirmed, SlotEnded, SlotStarted, TaskSubmitted
 from ..status import IDLE, QUEUED, RUNNING, STOPPING
-from . import hosts
+from . import far as far_rules, hosts
 from .assign import assign, begin_wanted, call_back_from_silent, even_out, replace
+from .backlog import Backlog
 from .endings import Endings
 from .hosts import HostRecord
 from .ledger import Ledger, Slot
@@ -31,11 +33,16 @@ from .queue import Queue
 from .stimuli import (
     Action,
     Answered,
+    Bound,
     CancelAsked,
     Clock,
     CloseHost,
     Closing,
     Emit,
+    FarAnswered,
+    FarRoundTrip,
+    FarUnreachable,
+    FarUp,
     HostDown,
     HostFailed,
     HostUp,
@@ -49,6 +56,7 @@ from .stimuli import (
     SlotUp,
     Submitted,
     Wanted,
+    Withdrawn,
 )
 from .timers import Timers
 
@@ -62,8 +70,22 @@ NEVER = float("inf")
 class State:
     """All that the scheduler knows."""
 
-    def __init__(self, slots: dict[str, int], *, max_tasks_per_slot: int | None = None, epoch: float = 0.0) -> None:
-        self.hosts = {name: HostRecord(name, count) for name, count in slots.items()}
+    def __init__(
+        self,
+        slots: dict[str, int],
+        *,
+        far: Collection[str] = (),
+        max_tasks_per_slot: int | None = None,
+        lost_grace: float = 60.0,
+        epoch: float = 0.0,
+    ) -> None:
+        """`slots`: how many each host offers at the most, by its name; `far`: those that feed their slots themselves."""
+        self.hosts = {name: HostRecord(name, count, name in far) for name, count in slots.items()}
+        self.has_far = bool(far)
+        self.lost_grace = lost_grace
+        """So many seconds without a host that is up, and what waits is given up."""
+        self.alone = False
+        """Whether that time runs."""
         self.slots: dict[tuple[str, int], Slot] = {}
         self.queue = Queue()
         self.isolated = Queue()
@@ -81,7 +103,10 @@ class State:
         self.silence_due = NEVER
         self._timers = Timers()
         self.at = self._timers.at
-        self._handlers: dict[type, Any] = {
+        self._handlers = self._all_handlers()
+
+    def _all_handlers(self) -> dict[type, Any]:
+        return {
             Submitted: self._submitted,
             Wanted: self._wanted,
             Answered: self._answered,
@@ -94,6 +119,12 @@ class State:
             HostUp: partial(hosts.up, self),
             HostDown: partial(hosts.down, self),
             HostFailed: partial(hosts.failed, self),
+            FarUp: partial(far_rules.up, self),
+            FarUnreachable: partial(far_rules.unreachable, self),
+            FarRoundTrip: partial(far_rules.round_trip, self),
+            FarAnswered: partial(far_rules.answered, self),
+            Bound: partial(far_rules.bound, self),
+            Withdrawn: partial(far_rules.withdrawn, self),
             Closing: self._close,
         }
 
@@ -107,6 +138,16 @@ class State:
     def next_due(self) -> float:
         """When `Clock` is due (inf: not at all)."""
         return min(self._timers.next_due, self.silence_due)
+
+    def backlog(self, host: str) -> Backlog:
+        """Return what a far host was sent."""
+        backlog = self.hosts[host].backlog
+        assert backlog is not None
+        return backlog
+
+    def far_width(self) -> int:
+        """Return how many slots far hosts offer."""
+        return sum(host.backlog.width for host in self.hosts.values() if host.backlog is not None) if self.has_far else 0
 
     def queue_of(self, task: Task[Any]) -> Queue:
         """Return the queue that a task waits in."""
@@ -136,6 +177,8 @@ class State:
                 actions.append(Emit(TaskSubmitted(at=now + self.epoch, task=task._id, name=task.name)))
         if self.closing is not None:
             self._refuse_waiting(now, actions)
+        if self.has_far:
+            far_rules.look_whether_alone(self, now)
         assign(self, now, actions)
 
     def _wanted(self, stimulus: Wanted, now: float, actions: list[Action]) -> None:
@@ -154,7 +197,10 @@ class State:
         attempt = task._attempt
         assert attempt is not None
         self.at(now + task._options.grace + CONFIRM_SECONDS, "unconfirmed", attempt)
-        self.recall(attempt.slot, actions)
+        if self.hosts[attempt.slot.host].backlog is not None:
+            far_rules.stop(task, attempt, actions)
+        else:
+            self.recall(attempt.slot, actions)
 
     def requeue(self, attempts: list[Attempt], happened: str, now: float, actions: list[Action]) -> None:
         """Put back, in order, tasks whose attempts did not begin (or were lost); settle those that may not wait any more."""
@@ -185,6 +231,10 @@ class State:
         return slot if slot is not None and slot.incarnation == incarnation else None
 
     def _slot_up(self, stimulus: SlotUp, now: float, actions: list[Action]) -> None:
+        host = self.hosts[stimulus.host]
+        if host.backlog is not None:
+            far_rules.slot_up(self, host, *stimulus[1:], now, actions)
+            return
         slot = self._slot(*stimulus[:3])
         if slot is None:
             return
@@ -295,6 +345,10 @@ class State:
 
     def _slot_died(self, stimulus: SlotDied, now: float, actions: list[Action]) -> None:
         death = stimulus.death
+        host = self.hosts[stimulus.host]
+        if host.backlog is not None:
+            far_rules.slot_died(self, host, death, now, actions)
+            return
         slot = self._slot(stimulus.host, death.slot, death.incarnation)
         if slot is None:
             return
@@ -346,6 +400,8 @@ class State:
             elif kind == "spawn":
                 begin_wanted(self, self.wanted, now, actions)
                 assign(self, now, actions)
+            elif kind == "alone":
+                far_rules.give_up(self, now, actions)
         if now >= self.silence_due:
             call_back_from_silent(self, now, actions)
 
@@ -356,7 +412,10 @@ class State:
         elif task._state == RUNNING:
             # If it has begun, its agent keeps the deadline. If it waits in its slot, this takes it back.
             assert task._attempt is not None
-            self.recall(task._attempt.slot, actions)
+            if self.hosts[task._attempt.slot.host].backlog is not None:
+                far_rules.call_back(task._attempt, actions)
+            else:
+                self.recall(task._attempt.slot, actions)
 
     def _unconfirmed(self, attempt: Attempt, now: float, actions: list[Action]) -> None:
         task = attempt.task

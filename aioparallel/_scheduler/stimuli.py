@@ -95,6 +95,52 @@ class HostFailed(NamedTuple):
     reason: str
 
 
+class FarUp(NamedTuple):
+    """A far host's agent supervises, and offers so many slots."""
+
+    host: str
+    slots: int
+
+
+class FarUnreachable(NamedTuple):
+    """A far host could not be reached; it is tried again."""
+
+    host: str
+    reason: str
+
+
+class FarRoundTrip(NamedTuple):
+    """A word to a far host and back takes so many seconds."""
+
+    host: str
+    seconds: float
+
+
+class FarAnswered(NamedTuple):
+    """A slot of a far host gave answers."""
+
+    host: str
+    slot: int
+    incarnation: int
+    outcomes: list[Outcome]
+
+
+class Bound(NamedTuple):
+    """A slot of a far host has this attempt now."""
+
+    host: str
+    slot: int
+    incarnation: int
+    ident: int
+
+
+class Withdrawn(NamedTuple):
+    """These attempts never began on a far host, and never will."""
+
+    host: str
+    idents: Sequence[int]
+
+
 class Closing(NamedTuple):
     """The pool ends. `reason`: what its unfinished tasks are told."""
 
@@ -115,6 +161,20 @@ class Recall(NamedTuple):
 
     host: str
     slot: int
+
+
+class Withdraw(NamedTuple):
+    """Take back those of these attempts that a far host has not begun; answer with Withdrawn."""
+
+    host: str
+    idents: Sequence[int]
+
+
+class Want(NamedTuple):
+    """Have a far host begin so many slots."""
+
+    host: str
+    slots: int
 
 
 class Kill(NamedTuple):
@@ -176,4 +236,4 @@ class CloseHost(NamedTuple):
     host: str
 
 
-Action = Launch | Recall | Kill | Spawn | Retire | Settle | Fail | SettleCancelled | Emit | CloseHost
+Action = Launch | Recall | Withdraw | Want | Kill | Spawn | Retire | Settle | Fail | SettleCancelled | Emit | CloseHost

@@ -46,6 +46,11 @@ def encode(kind: int, flags: int, ident: int, body: bytes) -> bytes:
     return _pack_header(kind, flags, 0, len(body), ident) + body
 
 
+def encode_header(kind: int, flags: int, buffers: int, size: int, ident: int) -> bytes:
+    """Return a header alone: a body of `size` bytes follows."""
+    return _pack_header(kind, flags, buffers, size, ident)
+
+
 def encode_head(kind: int, flags: int, ident: int, body: bytes, sizes: list[int]) -> bytes:
     """Return all of a frame but its buffers, whose `sizes` (bytes) it announces."""
     count = len(sizes)
@@ -74,11 +79,14 @@ class FrameReader:
 
     def feed(self, data: bytes) -> list[Frame]:
         """Take the stream's next bytes and return the frames that are whole now."""
-        if self._tail:
-            data = self._tail + data
-            self._tail = b""
         frames: list[Frame] = []
         position, end = 0, len(data)
+        if self.hole is not None and not self._apart:
+            position = self._pour(data, 0, frames)
+        elif self._tail:
+            data = self._tail + data
+            self._tail = b""
+            end = len(data)
         while end - position >= HEADER_SIZE:
             kind, flags, count, size, ident = _unpack_header(data, position)
             if size > MAX_BODY + 8 * count:

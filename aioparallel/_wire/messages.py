@@ -13,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .memory import Buffer
+
 PROTOCOL = 1
 
 # pool -> slot
@@ -24,6 +26,10 @@ SURROUND = 3
 """The controller's `sys.path` and working directory, where they have changed. body: packed (path entries, folder)."""
 FORGET = 5
 """Functions that will not be named again. body: their packed numbers."""
+MODULES = 7
+"""Far: modules of the user's. body: packed (the name that was asked for, {name: (path, is it a package, source)}), perhaps of none."""
+ROOTS = 8
+"""Far: the top-level names of the user's own modules. body: packed names."""
 ERA = 6
 """What follows belongs to later generations. ident: their upper bits."""
 PERMIT = Struct("<I")
@@ -42,6 +48,8 @@ PART = 18
 """What some items of a chunk gave. flags: a status; ident: the attempt; body: PART_HEAD, then as OUTCOME."""
 PROGRESS = 19
 """ident: the attempt; body: PROGRESS_BODY."""
+NEED = 20
+"""Far: the source of a module. ident: 0; body: its name; MODULES follows."""
 
 # pool -> agent
 HELLO = 32
@@ -55,6 +63,14 @@ CLOSE = 35
 """Kill everything and end."""
 DISMISS = 36
 """A slot was asked to retire: kill it if it lives after some seconds. body: (index, incarnation, seconds)."""
+STOP = 37
+"""Far: end an attempt, wherever on the host it is. ident: the attempt; body: (grace seconds,). WITHDRAWN, DIED or its answer follows."""
+WITHDRAW = 38
+"""Far: give back those of these attempts that have not begun. body: their idents; WITHDRAWN follows."""
+WANT = 40
+"""Far: have slots up before there is work for them. body: (how many,)."""
+PING = 39
+"""Far: are you there? ident: a number; PONG follows."""
 
 # agent -> pool
 WELCOME = 48
@@ -74,6 +90,23 @@ BURIED = 54
 """The agent's last word: all that was below it is dead. body: ()."""
 UNCONFIRMED = 55
 """As DIED, of a slot that was killed or died a while ago while some of it, or all, is still there. DIED follows when it is not."""
+PONG = 60
+"""ident: the PING's; body: (CLOCK_MONOTONIC seconds there,)."""
+WITHDRAWN = 56
+"""These attempts never began there, and never will. body: their idents."""
+BOUND = 57
+"""An attempt that is expected to take a while is with this slot now. ident: the attempt; body: (index, incarnation)."""
+STAMP = 58
+"""On the work lane: what follows comes from this slot. ident: its index, shifted by INCARNATION_BITS, plus its incarnation."""
+INCARNATION_BITS = 32
+OUTPUT = 59
+"""What processes below the agent wrote to their standard output (flags 1) or standard error (flags 2). body: whole lines, mostly."""
+
+# pool <-> far agent, see `_wire/lanes.py`
+DATA = 96
+"""A slice of the work lane. body: its bytes."""
+ACK = 97
+"""ident: how many bytes of the work lane were taken in, since the link began."""
 
 # agent <-> template
 FORK = 64
@@ -117,6 +150,10 @@ RUN_HEAD = Struct("<IHHdddQ")
 CALL, CHUNK = 0, 1
 MEASURE = 4
 """Bit of `mode`: the attempt is expected to be long enough that its CPU time is worth measuring."""
+ISOLATE = 8
+"""Bit of `mode`, far: run it in a slot that serves nothing else."""
+ESTIMATE_SHIFT, ESTIMATE_ZERO = 8, 40
+"""Far, the upper byte of `mode` says how long the attempt is expected to run: the binary exponent of the seconds, plus ESTIMATE_ZERO."""
 EXTRAS = 2
 """Bit of `mode`: behind RUN_HEAD stand a u32 length and a pickled (name, pickled data, seed path)."""
 LENGTH = Struct("<I")
@@ -135,7 +172,7 @@ def pack(*values: Any) -> bytes:
     return _marshal(values, 2)
 
 
-def unpack(body: bytes) -> tuple[Any, ...]:
+def unpack(body: Buffer) -> tuple[Any, ...]:
     """Return the values of a control frame."""
     return _unmarshal(body)  # type: ignore[no-any-return]
 

@@ -7,7 +7,7 @@ Guarantees
 How it works
     One thread, one `poll`: the pool's link, the template's socket, a pipe on which slots knock when an attempt with a limit begins, the
     controller's pidfd, and SIGCHLD through a wake-up descriptor. Being the sub-reaper of all its slots start, it can find, kill and
-    reap whatever they leave behind.
+    reap whatever they leave behind. Near, the pool feeds the slots itself; far, a `feeder` here does.
 """
 
 from __future__ import annotations
@@ -30,11 +30,16 @@ from .._wire.messages import (
     KILL,
     KNOCK_SIZE,
     MISSED,
+    PING,
+    PONG,
     PROTOCOL,
     SLOT_FDS,
     SPAWN,
+    STOP,
     UNCONFIRMED,
+    WANT,
     WELCOME,
+    WITHDRAW,
     decode_knocks,
     pack,
     unpack,
@@ -51,22 +56,38 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .channel import NearChannel
+    from .far_channel import FarChannel
+    from .feeder import Feeder
+    from .output import Output
+
+RETIRE_SECONDS = 10.0
+"""How long a retiring slot's `atexit` functions may take."""
 
 
 class Agent:
     """The supervisor's state and its loop."""
 
-    def __init__(self, channel: NearChannel, controller: int | None, template: tuple[int, int]) -> None:
-        """Take over the link to the pool, the controller's pidfd, and a template: its pid and our end of the socket to it."""
+    def __init__(
+        self, channel: NearChannel | FarChannel, controller: int | None, template: tuple[int, int], facts: dict[str, Any] | None = None
+    ) -> None:
+        """Take over the link to the pool, the controller's pidfd, and a template: its pid and our end of the socket to it.
+
+        facts: what of the pool's HELLO is known here alone.
+        """
         self._channel = channel
+        self._facts = facts or {}
         self._first_template = template
         self._controller = controller
         self._config: dict[str, Any] = {}
         self._wards: dict[int, Ward] = {}
         self._by_pid: dict[int, Ward] = {}
         self._spawner: Spawner | None = None
+        self._feeder: Feeder | None = None
+        self._outputs: list[Output] = []
         self._watch = Watch()
         self._stop = False
+        self._heard = monotonic()
+        self._orphan_after = FOREVER
         self._wake, wake = os.pipe()
         self._knocks, self._knocker = os.pipe()
         for fd in (self._wake, wake, self._knocks):
@@ -81,7 +102,8 @@ class Agent:
 
     def own(self) -> list[int]:
         """Return our descriptors, which no other process may hold."""
-        return [*self._channel.own(), self._wake, self._knocks, *([] if self._controller is None else [self._controller])]
+        fds = [*self._channel.own(), self._wake, self._knocks, *([] if self._controller is None else [self._controller])]
+        return fds if self._feeder is None else fds + self._feeder.own()
 
     # --- the loop
 
@@ -97,6 +119,8 @@ class Agent:
         finally:
             buried = bury_all()
             self._remove_scratch()
+            for output in self._outputs:
+                output.finish()
             if buried:
                 self._tell(BURIED, 0)
                 self._channel.flush()
@@ -107,6 +131,8 @@ class Agent:
         self._watch.wait(None if due == FOREVER else max(0.0, due - now) + 0.0005)
         self._reap()
         self._look_at_clocks(monotonic())
+        if self._feeder is not None:
+            self._feeder.turn_ended()
         if not self._channel.flush():
             self._stop = True
         self._watch_channel()
@@ -121,7 +147,11 @@ class Agent:
                 ward.next_look(monotonic())
 
     def _next_due(self, now: float) -> float:
-        due = FOREVER if self._spawner is None else self._spawner.preload_until
+        due = self._heard + self._orphan_after
+        if self._spawner is not None:
+            due = min(due, self._spawner.preload_until)
+        if self._feeder is not None:
+            due = min(due, self._feeder.due, *(output.due for output in self._outputs))
         for ward in self._wards.values():
             if ward.status is not None and not ward.dying:
                 return now  # its fork failed while another was buried
@@ -157,6 +187,12 @@ class Agent:
                 self._check(ward, Check(0, BY_CANCEL, 0.0))
         if self._spawner is not None:
             self._spawner.look_at_clock(now)
+        if self._feeder is not None:
+            self._feeder.look_at_clock(now)
+            for output in self._outputs:
+                output.look_at_clock(now)
+        if now >= self._heard + self._orphan_after:
+            self._stop = True  # the controller's machine, or the way to it, is gone without a word
 
     # --- the pool's link
 
@@ -165,8 +201,13 @@ class Agent:
         if frames is None:
             self._stop = True
             return
-        for kind, _, ident, body, _ in frames:
-            self._obey(kind, ident, body)
+        self._heard = monotonic()
+        for frame in frames:
+            if frame[0] < HELLO:
+                assert self._feeder is not None
+                self._feeder.take(frame)
+            else:
+                self._obey(frame[0], frame[2], frame[3])
 
     def _obey(self, kind: int, ident: int, body: bytes) -> None:
         if kind == HELLO:
@@ -174,10 +215,18 @@ class Agent:
             self._begin(config)
         elif kind == CLOSE:
             self._stop = True
-        else:
-            self._obey_about_slot(kind, ident, unpack(body))
+        elif self._feeder is None:
+            self._obey_near(kind, ident, unpack(body))
+        elif kind == STOP:
+            self._feeder.stop(ident, *unpack(body))
+        elif kind == WITHDRAW:
+            self._feeder.withdraw(unpack(body))
+        elif kind == WANT:
+            self._feeder.want(*unpack(body))
+        elif kind == PING:
+            self._tell(PONG, ident, monotonic())
 
-    def _obey_about_slot(self, kind: int, ident: int, values: tuple[Any, ...]) -> None:
+    def _obey_near(self, kind: int, ident: int, values: tuple[Any, ...]) -> None:
         index, incarnation, *rest = values
         if kind == SPAWN:
             self._spawn(index, incarnation, self._channel.take_fds(SLOT_FDS))
@@ -196,7 +245,7 @@ class Agent:
         if ward.killed_for is None and ward.status is None:
             self._check(ward, Check(ident, BY_CANCEL, grace))
 
-    def _dismiss(self, index: int, seconds: float) -> None:
+    def _dismiss(self, index: int, seconds: float = RETIRE_SECONDS) -> None:
         self._wards[index].dismissed_at = monotonic() + seconds
 
     def _tell(self, kind: int, ident: int, *values: object) -> None:
@@ -208,13 +257,32 @@ class Agent:
             self._tell(FAILED, 0, -1, 0, wrong)
             return
         self._config = config
+        if config["far"]:
+            config |= self._facts
+            settle_in(config)
         if config["sweep"]:
             sweep(str(config["nonce"]), str(config["own_nonce"]))
         pages = make_memory(config["slots"])
         config["agent_fds"] = [pages, self._knocker]
         self._pages = map_memory(pages)
+        if config["far"]:
+            self._begin_feeding(config)
         self._spawner = Spawner(config, self._first_template, self._watch, self.own, self._tell, self._born)
-        self._tell(WELCOME, 0, {"pid": os.getpid(), "threads": procs.os_threads()})
+        self._tell(WELCOME, 0, {"pid": os.getpid(), "slots": config["slots"], "monotonic": monotonic()})
+
+    def _begin_feeding(self, config: dict[str, Any]) -> None:
+        from .feeder import Feeder  # near these would only cost time
+        from .output import Output
+        from .shelf import Shelf
+
+        self._orphan_after = config["orphan_after"]
+        shelf = Shelf(config["modules"])
+        config["shelf"] = shelf.path
+        self._feeder = Feeder(
+            config["slots"], config["max_tasks"], shelf, self._channel.lanes, self._watch,
+            self._tell, self._spawn, self._kill, self._dismiss,
+        )  # fmt: skip
+        self._outputs = [Output(number, fd, self._channel.lanes, self._watch) for number, fd in enumerate(self._channel.outputs, 1)]
 
     # --- slots
 
@@ -237,7 +305,10 @@ class Agent:
         ident = ward.check.ident if ward.check is not None else 0
         if ward.look() == "missed":
             ward.next_look(monotonic())
-            self._tell(MISSED, ident, ward.index, ward.incarnation)
+            if self._feeder is not None:
+                self._feeder.missed(ident)
+            else:
+                self._tell(MISSED, ident, ward.index, ward.incarnation)
 
     def _reap(self) -> None:
         dead = reap()
@@ -292,6 +363,9 @@ class Agent:
         ident, item = ward.last
         asked = ward.killed_for is not None and ward.killed_for.asked
         values = code, number, ward.why, item, int(ward.page.peak), int(ward.page.leftovers), asked
+        if self._feeder is not None:
+            how = f"with code {code}" if number is None else f"with signal {number}"
+            ident = self._feeder.slot_ended(ward.index, ident, how, confirmed=kind == DIED)  # (its page is another's then)
         self._tell(kind, ident, ward.index, ward.incarnation, *values)
 
     def _remove_scratch(self) -> None:
@@ -300,6 +374,15 @@ class Agent:
             import shutil
 
             shutil.rmtree(path, ignore_errors=True)
+
+
+def settle_in(config: dict[str, Any]) -> None:
+    """Far: complete what the pool cannot know of this host."""
+    from .machine import thread_environment, usable_cpus
+
+    cpus = usable_cpus()
+    config["slots"] = config["slots"] or cpus
+    config["environ"] = {**thread_environment(cpus, config["slots"], dict(os.environ)), **config["environ"]}
 
 
 def mismatch(config: dict[str, Any]) -> str:

@@ -8,9 +8,17 @@ from select import POLLIN, POLLOUT
 from .._wire.frames import Frame, FrameReader
 from .passing import receive_with_fds
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .._wire.lanes import Lanes
+
 
 class NearChannel:
     """The link of an agent on the controller's own machine."""
+
+    lanes: Lanes
+    outputs = ()
+    """Far, see `far_channel`."""
 
     def __init__(self, fd: int) -> None:
         self._socket = Socket(fileno=fd)

@@ -31,6 +31,12 @@ class _Package(ModuleType):
             return getattr(errors, name)
         if name.startswith("__") and name != "__version__":
             raise AttributeError(f"module {NAME!r} has no attribute {name!r}")
+        far: frozenset[str] | None = self.__dict__.get("_far_names")
+        if far is not None:
+            if name not in far:
+                raise AttributeError(f"module {NAME!r} has no attribute {name!r}")
+            stand_in = self.__dict__[name] = _stand_in(name)
+            return stand_in
         _load_whole(self)
         try:
             return self.__dict__[name]
@@ -38,11 +44,25 @@ class _Package(ModuleType):
             raise AttributeError(f"module {NAME!r} has no attribute {name!r}") from None
 
 
-def install() -> None:
-    """Make the empty parent package that we run under answer for the real one."""
+def install(far: frozenset[str] | None = None) -> None:
+    """Make the empty parent package that we run under answer for the real one. far: the real one's public names, which did not travel."""
     package = sys.modules[NAME]
     if not isinstance(package, _Package):
         package.__class__ = _Package
+    if far is not None:
+        package.__dict__["_far_names"] = far
+
+
+def _stand_in(name: str) -> type:
+    """Return what stands for a public name where the package did not travel: it may be named, but not used."""
+    why = f"{NAME}.{name} is not available inside a task on a far host: only what tasks use has travelled there"
+    if name == "Pool":
+        why = "a task cannot open a pool of its own: return, and submit from the controller"
+
+    def refuse(*_: object, **__: object) -> None:
+        raise errors.UsageError(why)
+
+    return type(name, (), {"__new__": refuse, "__init_subclass__": refuse, "__module__": NAME})
 
 
 def _load_whole(package: ModuleType) -> None:
@@ -51,8 +71,8 @@ def _load_whole(package: ModuleType) -> None:
 
     path = f"{package.__path__[0]}/__init__.py"
     spec = spec_from_file_location(NAME, path, submodule_search_locations=list(package.__path__))
-    if spec is None or spec.loader is None:
-        raise AttributeError(f"{NAME} is not available inside a task on this host, but for current_task and report_progress")
+    assert spec is not None
+    assert spec.loader is not None
     whole = module_from_spec(spec)
     package.__class__ = ModuleType
     package.__spec__, package.__file__, package.__loader__ = spec, whole.__file__, spec.loader

@@ -17,13 +17,13 @@ from __future__ import annotations
 import os
 import sys
 from _signal import SIG_DFL, SIG_IGN, SIGINT, SIGPIPE, SIGTERM, SIGURG, default_int_handler, signal
-from _thread import _count as count_threads
+from _thread import _count as count_threads, allocate_lock
 from collections import deque
 from select import POLLIN, poll
 from time import monotonic, process_time
 
 from .._wire.frames import Frame
-from .._wire.link import Link
+from .._wire.link import Link, unframed
 from .._wire.memory import Buffers
 from .._wire.messages import (
     ASKED,
@@ -35,6 +35,8 @@ from .._wire.messages import (
     EXITED,
     FORGET,
     FRESH,
+    MODULES,
+    NEED,
     OUTCOME,
     OUTCOME_HEAD,
     PART,
@@ -43,6 +45,7 @@ from .._wire.messages import (
     PROGRESS_BODY,
     READY,
     RETIRE,
+    ROOTS,
     RUN,
     SURROUND,
     encode_knock,
@@ -94,6 +97,11 @@ class Slot:
         self.is_copy = False
         """Whether this process was forked from the slot."""
         self._inbox: deque[Frame] = deque()
+        self._receiving = allocate_lock()
+        self._modules: dict[str, dict[str, tuple[str, bool, bytes]]] = {}
+        """What came of the user's modules, by the name that was asked for."""
+        self.roots: frozenset[str] = frozenset()
+        """Far: the top-level names that are known to be the user's own modules."""
         self._wait = poll()  # the pipe is shared with the pool, which must not block on it
         self._wait.register(self._permits, POLLIN)
         self._running = self._armed = self._era = 0
@@ -137,12 +145,41 @@ class Slot:
         inbox = self._inbox
         while True:
             while not inbox:
-                inbox.extend(self.link.receive())
+                with self._receiving:
+                    inbox.extend(self.link.receive())
             frame = inbox.popleft()
             if frame[0] != RUN:
                 self._control(frame)
             elif self._era | frame[1] == generation:
                 return frame
+
+    def fetch(self, name: str) -> dict[str, tuple[str, bool, bytes]]:
+        """Far: return a module of the user's as the pool has it, with others that it is likely to need; empty: it is not the user's."""
+        if os.getpid() != self.pid:
+            return {}
+        armed, self._armed = self._armed, 0  # a request to stop must not come in the midst of a frame
+        try:
+            self.link.send(NEED, 0, 0, name.encode())
+            while True:
+                with self._receiving:
+                    if name in self._modules:
+                        return self._modules.pop(name)
+                    self._inbox.extend(frame for frame in self.link.receive() if not self._is_modules(frame))
+        finally:
+            self._arm_again(armed)
+
+    def _is_modules(self, frame: Frame) -> bool:
+        """Put aside what a thread of a task waits for."""
+        if frame[0] != MODULES:
+            return False
+        asked, modules = unpack(unframed(frame[3], 0, frame[4])[0])
+        self._modules[asked] = modules
+        return True
+
+    def _arm_again(self, armed: int) -> None:
+        self._armed = armed
+        if armed and self.page.asked == armed and self._async_task is None:
+            raise TaskCancelled("the task was asked to stop")
 
     def _control(self, frame: Frame) -> None:
         kind, flags, ident, body, buffers = frame
@@ -155,6 +192,10 @@ class Slot:
                 self.store.forget(number)
         elif kind == ERA:
             self._era = ident << 8
+        elif kind == ROOTS:
+            self.roots = frozenset(unpack(body))
+        elif kind == MODULES:
+            self._is_modules(frame)
         elif kind == SURROUND:
             (sys.path[:],) = unpack(body)
             self._baseline.path = list(sys.path)

@@ -185,7 +185,17 @@ def become_python(config: dict[str, Any]) -> None:
         import site
 
         site.main()
-    sys.path[:] = config["sys_path"]
+    if config["far"]:
+        from . import modules
+        from .imports import OwnModules
+
+        modules.install(frozenset(config["names"]))
+        config["own_modules"] = OwnModules(config["modules"])
+        sys.path.append(config["shelf"])
+        os.environ.update(config["environ"])
+        os.chdir(os.path.expanduser(config["folder"] or "~"))
+    else:
+        sys.path[:] = config["sys_path"]
     sys.argv[:] = [""]
     sys.modules["__main__"] = type(sys)("__main__")
     for stream in (sys.stdout, sys.stderr):
@@ -196,7 +206,7 @@ def become_python(config: dict[str, Any]) -> None:
 def preload(config: dict[str, Any]) -> None:
     """Import what the user named."""
     if config["far"]:
-        from . import failures  # noqa: F401 - near it can be imported when first needed; far, a task may close the zip it would come from
+        from . import failures, imports  # noqa: F401 - near it can be imported when first needed; far, a task may close the zip it would come from
 
     for name in config["preload"]:
         __import__(name)
@@ -222,6 +232,8 @@ def slot_main(config: dict[str, Any]) -> None:
     socket = Socket(fileno=end)
     surrounding = Surrounding(config["host"], config["seed"], f"{config['scratch']}/{index}.{incarnation}", None, True)
     slot = Slot((index, incarnation), Link(socket, answers), (permits, knocker), page, surrounding, high)
+    if config["far"]:
+        config["own_modules"].connect(slot.fetch, lambda: slot.roots)
 
     def let_go() -> None:
         """Not hold the slot's link open in a child of a task's."""
@@ -267,8 +279,8 @@ def reseed() -> None:
 def exec_slot(config: dict[str, Any]) -> None:
     """Be a slot by way of exec: for when this process has threads, whose locks a fork would inherit held."""
     fd = make_nameless("aioparallel-config")  # a pipe would take 64 KiB, and no more before somebody reads
-    os.write(fd, marshal(config, 2))
-    for number in (fd, *config["fds"], config["knocker"], config["pages"]):
+    os.write(fd, marshal({name: value for name, value in config.items() if name != "own_modules"}, 2))
+    for number in (fd, *config["fds"], config["knocker"], config["pages"], *config.get("archive", ())):
         os.set_inheritable(number, True)
     boot = f"{config['boot']};from aioparallel._worker.template import exec_main;exec_main({fd})"
     os.execv(sys.executable, [sys.executable, *config["flags"], "-c", boot])

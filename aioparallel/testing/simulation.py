@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from .._hosts.base import Death, Outcome
 from .._jobs.task import Owner, Task
+from .._scheduler.far_news import FarNews
 from .._scheduler.state import State
 from .._scheduler.stimuli import (
     Answered,
@@ -53,7 +54,7 @@ from .recorder import EventRecorder
 from .scripted import FakeClock, ScriptedHost, ScriptedSlot
 
 
-class Simulation:
+class Simulation(FarNews):
     """A scheduler, its hosts and their clock. `slots`: how many on one host ("local"), or on each host by name.
 
     `settled` holds the tasks that ended, in that order; `recorder` the events (none are built with `watched=False`).
@@ -72,6 +73,8 @@ class Simulation:
         self.answers: dict[int, tuple[int, Buffer]] = {}
         """By a task's id, the attempt and the answer that settled it."""
         self._loop = _StillLoop()
+        self._up: set[str] = set()
+        self._unreachable: set[str] = set()
         self._inbox: deque[Any] = deque()
         self._feeding = False
         self._last_id = 0

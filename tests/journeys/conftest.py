@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import operator
-from collections.abc import AsyncIterator, Callable
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -12,15 +13,45 @@ import pytest
 
 from aioparallel import Pool
 
-HOSTS = ["local"]
+from ..far.loopback import Loopback
+from ..far.servers import SSHD, Server
+
+HOSTS = ["local", "loopback", "asyncssh", *(["sshd"] if SSHD else [])]
 """Where the slots are. Another kind of host that keeps the same promises is one more word here."""
+if not SSHD:
+    warnings.warn("there is no sshd on this machine (Debian: openssh-server): journeys over OpenSSH do not run", stacklevel=1)
 BYSTANDERS = 30
 
 OpenPool = Callable[..., AbstractAsyncContextManager[Pool]]
 
 
-@pytest.fixture(params=HOSTS)
-def open_pool(request: pytest.FixtureRequest) -> OpenPool:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a journey on every kind of host, but where its mark says that it is about what only the local host has."""
+    if "open_pool" in metafunc.fixturenames:
+        near = metafunc.definition.get_closest_marker("near") is not None
+        metafunc.parametrize("server", HOSTS[:1] if near else HOSTS, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server | str]:
+    """Yield an SSH server, or the word for a kind of host that needs none."""
+    if request.param in ("local", "loopback"):
+        yield request.param
+        return
+    with Server(request.param, tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+def make_pool(server: Server | str, slots: int, options: dict[str, Any]) -> Pool:
+    """Return a pool with so many slots on one host of this kind."""
+    if server == "local":
+        return Pool(local=slots, **options)
+    host = Loopback(slots=slots) if isinstance(server, str) else server.host(slots=slots)
+    return Pool(local=0, hosts=[host], **options)
+
+
+@pytest.fixture
+def open_pool(server: Server | str) -> OpenPool:
     """Return `open_pool(slots=2, *, bystanders=True, **options)`: a pool amid whose other tasks the journey takes place.
 
     When the block is left normally, the other tasks have all succeeded and the pool is usable; that nothing is left behind when the
@@ -30,7 +61,7 @@ def open_pool(request: pytest.FixtureRequest) -> OpenPool:
 
     @asynccontextmanager
     async def opened(slots: int = 2, *, bystanders: bool = True, **options: Any) -> AsyncIterator[Pool]:
-        async with Pool(local=slots, **options) as pool:
+        async with make_pool(server, slots, options) as pool:
             if not bystanders:
                 yield pool
                 return

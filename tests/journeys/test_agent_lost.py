@@ -83,6 +83,7 @@ async def test_a_task_whose_cancelling_met_the_agents_death_ends_cancelled(open_
         assert [is_dead(pid) for pid in pids] == [True] * len(pids), "cancelled means dead"
 
 
+@pytest.mark.near
 async def test_results_given_before_the_agents_death_are_kept(open_pool, tmp_path):
     async with open_pool() as pool:
         agent, _ = await processes_of(pool)
@@ -104,6 +105,7 @@ async def test_an_agent_that_dies_with_its_pool_idle(open_pool):
             assert await pool.submit(abs, -3) == 3
 
 
+@pytest.mark.near
 async def test_closing_while_the_agent_is_dead_or_does_not_answer(open_pool):
     for number in (signal.SIGKILL, signal.SIGSTOP):
         async with open_pool(bystanders=False) as pool:
@@ -135,6 +137,7 @@ def short(monkeypatch, module, name: str, error: Exception, times: int) -> list[
     return raised
 
 
+@pytest.mark.near
 @pytest.mark.parametrize("error", SHORTAGES, ids=str)
 @pytest.mark.parametrize(("module", "name"), [(asyncio, "create_subprocess_exec"), (socket, "socketpair")], ids=["process", "socket"])
 async def test_a_shortage_while_an_agent_is_replaced_passes(open_pool, monkeypatch, module, name, error):
@@ -146,6 +149,7 @@ async def test_a_shortage_while_an_agent_is_replaced_passes(open_pool, monkeypat
         assert await pool.submit(abs, -3) == 3
 
 
+@pytest.mark.near
 async def test_a_shortage_that_lasts_is_named(open_pool, monkeypatch):
     short(monkeypatch, asyncio, "create_subprocess_exec", SHORTAGES[0], 1000)
     with pytest.raises(HostError, match=r"cannot start its agent just now: .*Too many open files"):
@@ -161,6 +165,7 @@ async def test_a_shortage_that_lasts_is_named(open_pool, monkeypatch):
             await task
 
 
+@pytest.mark.near
 async def test_what_ends_the_engine_is_named(open_pool, monkeypatch):
     async with open_pool(bystanders=False) as pool:
         agent, _ = await processes_of(pool)
@@ -171,6 +176,7 @@ async def test_what_ends_the_engine_is_named(open_pool, monkeypatch):
             await task
 
 
+@pytest.mark.near
 async def test_closing_with_no_descriptor_left(open_pool, caplog):
     _, hard = limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:

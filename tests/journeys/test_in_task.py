@@ -92,6 +92,7 @@ async def test_slots_never_share_randomness(open_pool, preload):
             assert len(set(values)) == 6, values
 
 
+@pytest.mark.near
 @pytest.mark.parametrize("said", [None, "7"])
 async def test_numeric_libraries_get_a_fair_share_of_threads(open_pool, monkeypatch, said):
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

@@ -45,7 +45,7 @@ async def test_an_isolated_tasks_leftovers_are_gone_before_the_next_isolated_tas
     async with open_pool(1, bystanders=False) as pool:
         isolated = pool.options(isolate=True)
         pid = await isolated.submit(start)
-        assert await isolated.submit(is_dead, pid)
+        assert await isolated.submit(deeds.is_gone, pid)
 
 
 async def test_a_cancelled_tasks_whole_tree_is_dead_when_the_task_is_done(open_pool, tmp_path):

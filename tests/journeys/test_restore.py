@@ -92,6 +92,7 @@ async def test_what_cannot_be_put_back_costs_the_slot_not_the_task(open_pool, ch
                 assert [attempt.outcome for attempt in other.attempts] == ["succeeded"]
 
 
+@pytest.mark.near
 async def test_the_slots_own_folder_is_deleted(open_pool, tmp_path, monkeypatch):
     folder = tmp_path / "folder"
     folder.mkdir()

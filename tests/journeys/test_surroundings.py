@@ -28,6 +28,7 @@ def blocked() -> Iterator[None]:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
+@pytest.mark.near
 async def test_blocked_signals_hide_neither_deaths_nor_requests_to_stop(blocked, open_pool, tmp_path):
     async with open_pool(1) as pool:
         with pytest.raises(WorkerDied):
@@ -118,6 +119,7 @@ def test_a_controller_that_is_a_subreaper_is_left_no_zombie():
     assert controller(SUBREAPER).communicate(timeout=60) == ("[]\n", "")
 
 
+@pytest.mark.near
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 async def test_the_launcher_is_out_of_the_reach_of_ctrl_c(open_pool, tmp_path):
     python = tmp_path / "python"
@@ -128,6 +130,7 @@ async def test_the_launcher_is_out_of_the_reach_of_ctrl_c(open_pool, tmp_path):
     assert pid == session
 
 
+@pytest.mark.near
 async def test_an_agent_that_is_stopped_before_it_has_said_anything(open_pool, monkeypatch):
     monkeypatch.setattr(LocalHost, "_tell", lambda *_, **__: None)
     async with open_pool(1, bystanders=False) as pool:

@@ -1,0 +1,206 @@
+"""A host that is reached through a channel: it is dialled, lost, and dialled again, for as long as the pool lives.
+
+Guarantees
+    What cannot be reached is reported once with its reason, and tried again with growing, random pauses; so a host may join late. The
+    end of a link is reported from the channel's own callbacks: it needs no asyncio task to be alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from .._jobs.task import Attempt
+from ..errors import HostError
+from .base import Host, Reports
+from .far import FarLink, hello, new_marker
+from .ship import command
+
+CONNECT_SECONDS = 30.0
+"""How long it may take from the first packet to the agent's WELCOME."""
+BURY_SECONDS = 3.0
+"""How long a closing pool tries to reach a host where something may be left."""
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 60.0
+
+
+class FarHost(Host):
+    """Slots at the far end of a channel; `dial` is what kinds of them differ in."""
+
+    far = True
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        slots: int | None,
+        seed: int,
+        preload: tuple[str, ...] = (),
+        python: str | None = None,
+        max_tasks: int | None = None,
+        heartbeat: float = 5.0,
+        orphan_after: float = 60.0,
+        environ: dict[str, str] | None = None,
+        folder: str | None = None,
+    ) -> None:
+        self.name = name
+        self.slots = slots or 0
+        names = [str.__str__(module) for module in preload]  # marshal takes no strings of other classes
+        self._config = {
+            "host": name, "slots": slots, "seed": seed, "preload": names, "max_tasks": max_tasks, "orphan_after": orphan_after,
+            "environ": environ or {}, "folder": folder,
+        }  # fmt: skip
+        self._python = python
+        self._heartbeat = heartbeat
+        self._nonce = os.urandom(8).hex()
+        self._generation = 0
+        self._link: FarLink | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._closing = self._reported = False
+        self._unburied = False
+        """Whether an agent was lost that had not said that everything there is dead."""
+        self._lost = asyncio.Event()
+
+    @abstractmethod
+    async def dial(self, command: str, link: FarLink) -> None:
+        """Run a command there and have `link.begin` take over its channel. Raises HostError with the reason in plain words."""
+
+    async def start(self) -> None:
+        """See `Host.start`: nothing is waited for."""
+
+    def attach(self, reports: Reports) -> None:
+        """See `Host.attach`."""
+        self._reports = reports
+        self._loop = asyncio.get_running_loop()
+
+    async def keep_up(self) -> None:
+        """Dial, and dial again."""
+        self._keeper = asyncio.current_task()
+        try:
+            await self._keep_dialling()
+        finally:
+            if self._closing:
+                self._gone("closed")
+
+    async def _keep_dialling(self) -> None:
+        pause = FIRST_PAUSE
+        while not self._closing or self._unburied:
+            link = await self._dial()
+            if link is not None:
+                pause = FIRST_PAUSE
+                if self._closing:
+                    link.close()
+                await self._lost.wait()
+                self._lost.clear()
+                continue
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that hosts are not all tried at one moment
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _dial(self) -> FarLink | None:
+        """Return the link once its agent has said WELCOME; None where that was not to be."""
+        self._generation += 1
+        marker = new_marker()
+        config = hello(self._config, self._nonce, self._generation)
+        link = FarLink(self.name, self._reports, config, marker, self._heartbeat)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self.dial(command(self._python, f"{self._nonce}.{self._generation}", marker), link)
+                reason = await self._welcome(link)
+        except TimeoutError:
+            reason = f"no answer within {CONNECT_SECONDS:g} s"
+        except HostError as error:
+            reason = error.reason
+        except BaseException:
+            link.end("it was not wanted any more")
+            await asyncio.wait([link.ended])  # (to await it would cancel it)
+            raise
+        if reason is None:
+            return link
+        link.end(reason)
+        self._reports.far_unreachable(self.name, f"{reason} ({link.noise[-500:]})" if link.noise else reason)
+        return None
+
+    async def _welcome(self, link: FarLink) -> str | None:
+        self._link = link
+        link.ended.add_done_callback(lambda ended: self._ended(link, ended.result()))
+        either: list[asyncio.Future[Any]] = [link.ended, link.welcomed]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        return link.ended.result() if link.ended.done() else None
+
+    def _ended(self, link: FarLink, reason: str) -> None:
+        if self._link is not link:
+            return
+        self._link = None
+        if link.welcomed.done():
+            self._unburied = not link.buried
+        if link.failed and self._keeper is not None:
+            self._keeper.cancel()
+        if self._closing and not self._unburied:
+            self._gone(reason)
+        elif link.welcomed.done() or link.failed:
+            self._reports.host_down(self.name, reason, {})
+        self._lost.set()
+
+    def _gone(self, reason: str) -> None:
+        """The pool is closed, and nothing more can be done here."""
+        if not self._reported:
+            self._reported = True
+            self._reports.host_down(self.name, reason, {})
+
+    # --- orders (see `Host`); the agent binds attempts to slots, so none names one
+
+    def spawn(self, index: int, incarnation: int) -> None:
+        """See `Host.spawn`: the agent begins slots as work arrives."""
+        raise NotImplementedError
+
+    def launch(self, index: int, attempts: Sequence[Attempt], patience: float) -> None:
+        """See `Host.launch`."""
+        if self._link is not None:
+            self._link.launch(attempts)
+
+    def recall(self, index: int) -> int:
+        """See `Host.recall`: what a far host gives back, it says with `withdrawn`."""
+        raise NotImplementedError
+
+    def withdraw(self, idents: Sequence[int]) -> None:
+        """See `Host.withdraw`."""
+        if self._link is not None:
+            self._link.withdraw(idents)
+
+    def want(self, slots: int) -> None:
+        """See `Host.want`."""
+        if self._link is not None:
+            self._link.want(slots)
+
+    def kill(self, index: int, ident: int, grace: float) -> None:
+        """See `Host.kill`."""
+        if self._link is not None:
+            self._link.stop(ident, grace)
+
+    def retire(self, index: int) -> None:
+        """See `Host.retire`: the agent has its slots end."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """See `Host.close`. Where an agent was lost, its successor is still dialled for a while: it kills what that left behind."""
+        self._closing = True
+        if self._link is not None and self._link.welcomed.done():
+            self._link.close()
+        elif self._unburied and self._keeper is not None and not self._keeper.done():
+            self._loop.call_later(BURY_SECONDS, self._keeper.cancel)
+        elif self._keeper is not None and not self._keeper.done():
+            self._keeper.cancel()
+        else:
+            self._loop.call_soon(self._gone, "closed")
+
+    def abandon(self) -> None:
+        """See `Host.abandon`."""
+        if self._link is not None:
+            self._link.end("the pool let go of it")
+
+
+__all__ = ["FarHost"]

@@ -1,0 +1,184 @@
+"""The user's own modules, as source, for hosts where they are not installed.
+
+A module is the user's own if it is no part of Python and not installed in a folder of packages: a script's neighbours, a project on
+`sys.path`, an editable install. What is installed here must be installed there.
+
+How it works
+    Nothing is imported here on behalf of a far host: specs are looked up, parent by parent, and files are read.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import site
+import sys
+import sysconfig
+from functools import cache, lru_cache
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import NamedTuple
+
+MAX_SOURCE = 1 << 24
+"""Bytes of one module; a larger one does not travel."""
+MAX_COMPANY = 1 << 22
+"""Bytes of other modules that travel along with one that was asked for."""
+_NEVER = frozenset({"__main__", "__mp_main__", "aioparallel", "cloudpickle", *sys.stdlib_module_names})
+
+
+class Source(NamedTuple):
+    """One module as it travels."""
+
+    name: str
+    path: str
+    is_package: bool
+    text: bytes
+
+
+@cache
+def _installed() -> tuple[str, ...]:
+    """Return the folders of what is installed, each with a separator at its end."""
+    folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    folders.update(site.getsitepackages())
+    folders.add(site.getusersitepackages())
+    return tuple(os.path.join(os.path.realpath(folder), "") for folder in folders if folder)
+
+
+def is_own(spec: ModuleSpec | None) -> bool:
+    """Return whether a module is the user's own and can travel as source."""
+    if spec is None or spec.name.partition(".")[0] in _NEVER:
+        return False
+    if spec.origin is None or not spec.has_location:
+        places = list(spec.submodule_search_locations or ())  # a namespace package
+        return bool(places) and not any(_is_installed(place) for place in places)
+    return spec.origin.endswith(".py") and not _is_installed(spec.origin)
+
+
+@lru_cache(1 << 14)
+def _is_installed(path: str) -> bool:
+    return os.path.join(os.path.realpath(path), "").startswith(_installed())
+
+
+def find(name: str) -> ModuleSpec | None:
+    """Return a module's spec, without importing anything."""
+    loaded = sys.modules.get(name)
+    if isinstance(loaded, ModuleType) and loaded.__spec__ is not None:
+        return loaded.__spec__
+    parent = name.rpartition(".")[0]
+    path = None
+    if parent:
+        above = find(parent)
+        if above is None or above.submodule_search_locations is None:
+            return None
+        path = list(above.submodule_search_locations)
+    for finder in sys.meta_path:
+        search = getattr(finder, "find_spec", None)
+        try:
+            spec = search(name, path) if search is not None else None
+        except KeyError:  # a namespace package below one that is not loaded, which Python cannot look up
+            spec = _namespace(name, path or [])
+        if spec is not None:
+            return spec  # type: ignore[no-any-return]
+    return None
+
+
+def _namespace(name: str, path: list[str]) -> ModuleSpec | None:
+    places = [place for folder in path if os.path.isdir(place := os.path.join(folder, name.rpartition(".")[2]))]
+    spec = ModuleSpec(name, None, is_package=True)
+    spec.submodule_search_locations = places
+    return spec if places else None
+
+
+def read(spec: ModuleSpec) -> Source | None:
+    """Return a module as it travels; None where it cannot be read, or is too large."""
+    is_package = spec.submodule_search_locations is not None
+    if spec.origin is None or not spec.has_location:
+        return Source(spec.name, "", is_package, b"")
+    try:
+        with open(spec.origin, "rb") as file:
+            text = file.read(MAX_SOURCE + 1)
+    except OSError:
+        return None
+    return Source(spec.name, spec.origin, is_package, text) if len(text) <= MAX_SOURCE else None
+
+
+def own_roots() -> frozenset[str]:
+    """Return the top-level names of the user's own modules that are loaded."""
+    return frozenset(name for name, module in list(sys.modules.items()) if "." not in name and is_own(getattr(module, "__spec__", None)))
+
+
+class Shelf:
+    """What one far host has of the user's modules."""
+
+    def __init__(self) -> None:
+        self._sent: set[str] = set()
+        self._roots: frozenset[str] = frozenset()
+        self._seen = 0
+
+    def news(self) -> frozenset[str] | None:
+        """Return the top-level names of the user's loaded modules, if they may have changed since the last call."""
+        if len(sys.modules) == self._seen:
+            return None
+        self._seen = len(sys.modules)
+        roots = own_roots()
+        if roots == self._roots:
+            return None
+        self._roots = roots
+        return roots
+
+    def answer(self, name: str) -> list[Source]:
+        """Return a module that was asked for and, once, others that are loaded: likely to be needed next. Empty: it does not travel."""
+        spec = find(name)
+        source = read(spec) if spec is not None and is_own(spec) else None
+        if source is None:
+            return []
+        self._sent.add(name)
+        answer, room = [source], MAX_COMPANY
+        for other, module in sorted(sys.modules.items()):
+            spec = getattr(module, "__spec__", None)
+            if other in self._sent or not isinstance(spec, ModuleSpec) or spec.name != other or not is_own(spec):
+                continue
+            company = read(spec)
+            if company is not None and len(company.text) <= room:
+                room -= len(company.text)
+                self._sent.add(other)
+                answer.append(company)
+        return answer
+
+
+def needed_by(names: list[str]) -> list[Source]:
+    """Return those of these modules that are the user's own, and whatever of the user's own they name in import statements."""
+    found: dict[str, Source] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        parent = name.rpartition(".")[0]
+        if parent:
+            waiting.append(parent)
+        spec = find(name) if name not in found else None
+        source = read(spec) if spec is not None and is_own(spec) else None
+        if source is not None:
+            found[name] = source
+            waiting += _imported(source)
+    return list(found.values())
+
+
+def _imported(source: Source) -> list[str]:
+    """Return the names that a module's import statements may mean."""
+    try:
+        tree = ast.parse(source.text)
+    except (SyntaxError, ValueError):
+        return []  # its import will say so
+    package = source.name if source.is_package else source.name.rpartition(".")[0]
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - (node.level - 1)] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return [name for name in names if name]
+
+
+__all__ = ["Shelf", "Source", "find", "is_own", "needed_by", "read"]

@@ -1,0 +1,100 @@
+"""What a far host was sent and has not answered. Its agent chooses the slots.
+
+How it works
+    The host is kept a round trip and a few milliseconds of estimated work ahead of its slots; a task that is expected to take longer
+    goes there only when a slot is free for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._jobs.task import Attempt, Task
+from ..status import BUSY, IDLE, STARTING, UNCONFIRMED, SlotStatus
+from .ledger import AHEAD_SECONDS, is_big
+
+FAR = -1
+"""The number of a slot that is not known."""
+FILL_SECONDS = 0.004
+"""Beyond the round trip, so much work (by estimate) is sent ahead for each slot."""
+
+
+class FarSlot:
+    """A slot of a far host, as its agent tells of it."""
+
+    __slots__ = ("done", "host", "incarnation", "index", "pid", "running", "unconfirmed")
+
+    def __init__(self, host: str, index: int, incarnation: int, pid: int | None) -> None:
+        self.host = host
+        self.index = index
+        self.incarnation = incarnation
+        self.pid = pid
+        self.done = 0
+        self.unconfirmed = False
+        """Whether some of it may live, although its attempt was settled."""
+        self.running: Attempt | None = None
+        """What it was last known to run, where that takes a while."""
+
+    def status(self) -> SlotStatus:
+        """Return what `pool.status()` shows of it."""
+        task = self.running.task if self.running is not None else None
+        state = UNCONFIRMED if self.unconfirmed else STARTING if self.pid is None else IDLE if task is None else BUSY
+        what = None if task is None else f"{task.label} {task.name}"
+        return SlotStatus(host=self.host, index=self.index, pid=self.pid, state=state, task=what, waiting=0, tasks_done=self.done)
+
+
+class Backlog:
+    """Attempts that were sent to a far host; for an attempt that no slot is known of, this is its place."""
+
+    __slots__ = ("attempts", "host", "index", "load", "pid", "round_trip", "slots", "width")
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.index = FAR
+        self.pid: int | None = None
+        self.width = 0
+        """How many slots the host offers; 0: it is not up."""
+        self.round_trip = 0.0
+        """Seconds."""
+        self.attempts: dict[int, Attempt] = {}
+        """By ident, in the order in which they were sent."""
+        self.load = 0.0
+        """Estimated seconds of all that."""
+        self.slots: dict[int, FarSlot] = {}
+
+    @property
+    def wait(self) -> float:
+        """Seconds (estimated) until something that is sent now would begin."""
+        return self.round_trip / 2 + (0.0 if len(self.attempts) < self.width else self.load / self.width)
+
+    def takes(self, task: Task[Any], estimate: float) -> bool:
+        """Return whether this task may be sent now."""
+        if len(self.attempts) < self.width:
+            return True
+        if task._options.idempotent is False:
+            return False  # if the host were lost, nobody could say whether it had begun
+        if estimate > AHEAD_SECONDS or is_big(task):
+            return False
+        return self.load + estimate <= self.width * (self.round_trip + FILL_SECONDS)
+
+    def add(self, attempt: Attempt) -> None:
+        """Take note of an attempt that is sent."""
+        self.attempts[attempt.ident] = attempt
+        self.load += attempt.estimate
+
+    def take(self, ident: int) -> Attempt | None:
+        """Take an attempt out that was answered, given back or lost; None: it is not out."""
+        attempt = self.attempts.pop(ident, None)
+        if attempt is not None:
+            self.load = self.load - attempt.estimate if self.attempts else 0.0
+        return attempt
+
+    def slot(self, index: int, incarnation: int) -> FarSlot:
+        """Return what is known of a slot."""
+        slot = self.slots.get(index)
+        if slot is None or slot.incarnation != incarnation:
+            slot = self.slots[index] = FarSlot(self.host, index, incarnation, None)
+        return slot
+
+
+__all__ = ["Backlog", "FarSlot"]

@@ -1,0 +1,158 @@
+"""The rules for hosts that feed their own slots: what is sent to them, and what their news mean.
+
+How it works
+    Nothing here is known of a far slot but what its agent tells. An answer counts if the attempt is out on that host; the slot and
+    incarnation that it carries were bound to it by the agent. A far host that is lost takes with it whatever it had not answered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .._hosts.base import Death, Outcome
+from .._jobs.task import Attempt, Task
+from ..errors import HostLost
+from ..events import AttemptStarted, HostUp as HostUpEvent, SlotEnded, SlotStarted
+from ..status import QUEUED
+from .assign import assign
+from .backlog import FAR, Backlog
+from .stimuli import Action, Bound, Emit, FarAnswered, FarRoundTrip, FarUnreachable, FarUp, Kill, Settle, Want, Withdraw, Withdrawn
+
+if TYPE_CHECKING:
+    from .hosts import HostRecord
+    from .state import State
+
+
+def stop(task: Task[Any], attempt: Attempt, actions: list[Action]) -> None:
+    """End an attempt, wherever on its host it is."""
+    actions.append(Kill(attempt.slot.host, FAR, attempt.ident, task._options.grace))
+
+
+def call_back(attempt: Attempt, actions: list[Action]) -> None:
+    """Take an attempt back if it has not begun."""
+    actions.append(Withdraw(attempt.slot.host, (attempt.ident,)))
+
+
+def answered(state: State, stimulus: FarAnswered, now: float, actions: list[Action]) -> None:
+    """A slot of a far host gave answers."""
+    backlog = state.backlog(stimulus.host)
+    slot = backlog.slot(stimulus.slot, stimulus.incarnation)
+    settled: list[Task[Any]] = []
+    actions.append(Settle(settled))
+    outcome: Outcome
+    for outcome in stimulus.outcomes:
+        attempt = backlog.take(outcome.ident)
+        if attempt is None:
+            continue  # it was given up, or answered before
+        attempt.slot = slot
+        slot.done += 1
+        state.endings.ended(attempt, outcome, now, settled, actions)
+    slot.running = None
+    assign(state, now, actions)
+
+
+def bound(state: State, stimulus: Bound, now: float, actions: list[Action]) -> None:
+    """The agent gave an attempt to a slot."""
+    backlog = state.backlog(stimulus.host)
+    attempt = backlog.attempts.get(stimulus.ident)
+    if attempt is None:
+        return
+    slot = backlog.slot(stimulus.slot, stimulus.incarnation)
+    attempt.slot, slot.running = slot, attempt
+    if state.watched:
+        where: dict[str, Any] = {"host": slot.host, "slot": slot.index}
+        actions.append(Emit(AttemptStarted(at=now + state.epoch, task=attempt.task._id, attempt=attempt.number, **where)))
+
+
+def withdrawn(state: State, stimulus: Withdrawn, now: float, actions: list[Action]) -> None:
+    """Attempts were given back: they never began."""
+    backlog = state.backlog(stimulus.host)
+    back = [attempt for ident in stimulus.idents if (attempt := backlog.take(ident)) is not None]
+    state.requeue(back, "recalled", now, actions)
+    assign(state, now, actions)
+
+
+def slot_up(state: State, host: HostRecord, index: int, incarnation: int, pid: int, now: float, actions: list[Action]) -> None:
+    """A slot of a far host can work."""
+    assert host.backlog is not None
+    host.backlog.slot(index, incarnation).pid = pid
+    if state.watched:
+        actions.append(Emit(SlotStarted(at=now + state.epoch, host=host.name, slot=index, pid=pid)))
+
+
+def slot_died(state: State, host: HostRecord, death: Death, now: float, actions: list[Action]) -> None:
+    """A slot of a far host died; what waited in it is with the agent."""
+    assert host.backlog is not None
+    slot = host.backlog.slot(death.slot, death.incarnation)
+    slot.unconfirmed = not death.confirmed
+    if death.confirmed:
+        del host.backlog.slots[death.slot]
+    if state.watched and death.confirmed:
+        code, number = death.exit_code, death.signal
+        actions.append(Emit(SlotEnded(at=now + state.epoch, host=host.name, slot=death.slot, exit_code=code, signal=number)))
+    slot.running = None
+    attempt = host.backlog.take(death.ident)
+    if attempt is not None:
+        attempt.slot = slot
+        state.endings.killed(attempt, death, now, actions)
+    assign(state, now, actions)
+
+
+def up(state: State, stimulus: FarUp, now: float, actions: list[Action]) -> None:
+    """A far host offers its slots."""
+    host = state.hosts[stimulus.host]
+    host.down, host.reason = False, ""
+    state.endings.end_limbo(host, now, actions)
+    state.backlog(stimulus.host).width = host.slots = stimulus.slots
+    if state.watched:
+        actions.append(Emit(HostUpEvent(at=now + state.epoch, host=host.name)))
+    if state.wanted:
+        actions.append(Want(host.name, state.wanted))
+    assign(state, now, actions)
+
+
+def round_trip(state: State, stimulus: FarRoundTrip, now: float, actions: list[Action]) -> None:
+    """How far away a host is."""
+    state.backlog(stimulus.host).round_trip = stimulus.seconds
+    assign(state, now, actions)
+
+
+def unreachable(state: State, stimulus: FarUnreachable, now: float, _: list[Action]) -> None:
+    """A far host could not be reached."""
+    host = state.hosts[stimulus.host]
+    host.reason = stimulus.reason
+    look_whether_alone(state, now)
+
+
+def down(state: State, host: HostRecord, reason: str, now: float, actions: list[Action]) -> None:
+    """A far host was lost, with all it had."""
+    assert host.backlog is not None
+    host.reason = reason
+    attempts = list(host.backlog.attempts.values())
+    host.backlog = Backlog(host.name)
+    for attempt in reversed(attempts):
+        state.endings.lost(attempt, reason, now, actions)
+    look_whether_alone(state, now)
+
+
+def look_whether_alone(state: State, now: float) -> None:
+    """Start the clock where no host is left to wait for."""
+    if not state.alone and is_alone(state):
+        state.alone = True
+        state.at(now + state.lost_grace, "alone", None)
+
+
+def is_alone(state: State) -> bool:
+    """Return whether no host is up, and none is near."""
+    return all(host.backlog is not None and not host.backlog.width for host in state.hosts.values())
+
+
+def give_up(state: State, now: float, actions: list[Action]) -> None:
+    """No host was up for `lost_grace` seconds: whatever waits is told so."""
+    state.alone = False
+    if not is_alone(state):
+        return
+    reasons = "; ".join(f"{host.name}: {host.reason or 'not reached yet'}" for host in state.hosts.values())
+    for task in state.queue.take_all() + state.isolated.take_all():
+        assert task._state == QUEUED
+        state.endings.failed(task, HostLost(f"no host was up for {state.lost_grace:g} s ({reasons})"), None, now, actions)

@@ -1,0 +1,137 @@
+"""Two lanes over one stream: control frames, which wait for nothing, and work, of which only a window is under way.
+
+Guarantees
+    Frames of one lane arrive whole and in order; those of different lanes may overtake each other. However much work waits, a control
+    frame has at most one window of it in front of itself, and the window shrinks until that is about `TARGET_SECONDS`.
+
+How it works
+    The work lane is a stream of frames of its own. It travels in slices (DATA), each the body of a control frame; the receiver says how
+    many bytes it has taken in (ACK), and no more than the window is sent beyond that. The window follows the delay of acknowledgements:
+    while it holds work back and they come quickly it is doubled, when they come late it is cut down to what the link carries in time.
+    (TCP's own buffers, and those of the SSH on both sides, hold seconds of a slow link. A window alone helps: nobody between us heeds
+    priorities. The idea of steering by delay instead of loss: Brakmo & Peterson, "TCP Vegas", 1995.)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from time import monotonic
+
+from .frames import HEADER_SIZE, Frame, FrameReader, encode_header
+from .memory import Buffer
+from .messages import ACK, DATA
+
+SLICE_BYTES = 1 << 16
+TARGET_SECONDS = 0.1
+"""So long may acknowledgements come later than the link's own round trip before the window is cut."""
+FIRST_WINDOW = 1 << 17
+MIN_WINDOW = 1 << 15
+MAX_WINDOW = 1 << 24
+
+
+class Lanes:
+    """One end of a link with two lanes, without its input and output."""
+
+    __slots__ = (
+        "_acknowledged", "_base", "_control", "_held", "_inner", "_outer", "_probe", "_said", "_sent", "_taken", "_work", "waiting",
+        "window",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self._control: list[Buffer] = []
+        self._work: deque[Buffer] = deque()
+        self.waiting = 0
+        """Bytes of work that have not left."""
+        self.window = FIRST_WINDOW
+        """Bytes of work that may be under way."""
+        self._sent = self._acknowledged = 0
+        self._probe: tuple[int, float] | None = None
+        self._base = float("inf")
+        self._held = False
+        self._outer = FrameReader()
+        self._inner = FrameReader()
+        self._taken = self._said = 0
+
+    # --- out
+
+    def say(self, frame: bytes) -> None:
+        """Put a frame on the control lane."""
+        self._control.append(frame)
+
+    def work(self, pieces: Iterable[Buffer]) -> None:
+        """Put pieces of frames on the work lane; they must not change until they have left."""
+        for piece in pieces:
+            self.waiting += len(piece)
+            self._work.append(piece)
+
+    @property
+    def may_take(self) -> bool:
+        """Whether more could leave now."""
+        return bool(self._control) or (bool(self._work) and self._sent - self._acknowledged < self.window)
+
+    def take(self, limit: int = MAX_WINDOW) -> list[Buffer]:
+        """Take what may leave now, and not much more than `limit` bytes of work."""
+        pieces = self._control
+        self._control = []
+        if self._taken > self._said:
+            self._said = self._taken
+            pieces.append(encode_header(ACK, 0, 0, 0, self._taken))
+        room = min(self.window - (self._sent - self._acknowledged), limit)
+        while self._work and room > 0:
+            room -= self._slice(pieces, min(room, SLICE_BYTES))
+        self._held = self._held or (bool(self._work) and not self.may_take)
+        return pieces
+
+    def _slice(self, pieces: list[Buffer], room: int) -> int:
+        """Move one slice of work into `pieces`; return its bytes."""
+        at = len(pieces)
+        pieces.append(b"")
+        work, size = self._work, 0
+        while work and size < room:
+            piece = work.popleft()
+            over = size + len(piece) - room
+            if over > 0:
+                view = memoryview(piece)
+                work.appendleft(view[-over:])
+                piece = view[:-over]
+            size += len(piece)
+            pieces.append(piece)
+        pieces[at] = encode_header(DATA, 0, 0, size, 0)
+        self.waiting -= size
+        self._sent += size
+        if self._probe is None:
+            self._probe = self._sent, monotonic()
+        return size
+
+    # --- in
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Take the stream's next bytes and return the frames of both lanes that are whole now. Raises FrameError."""
+        frames: list[Frame] = []
+        for frame in self._outer.feed(data):
+            if frame[0] == DATA:
+                self._taken += len(frame[3])
+                frames += self._inner.feed(frame[3])
+            elif frame[0] == ACK:
+                self._acknowledge(frame[2])
+            else:
+                frames.append(frame)
+        return frames
+
+    def _acknowledge(self, taken: int) -> None:
+        self._acknowledged = max(self._acknowledged, min(taken, self._sent))
+        if self._probe is None or self._probe[0] > self._acknowledged:
+            return
+        seconds = monotonic() - self._probe[1]
+        self._probe = None
+        self._base = min(self._base, seconds)
+        late = seconds - self._base
+        if late > TARGET_SECONDS:
+            self.window = max(MIN_WINDOW, int(self.window * max(0.5, TARGET_SECONDS / late)))
+        elif self._held and late < TARGET_SECONDS / 2:
+            self.window = min(MAX_WINDOW, self.window * 2)
+        self._held = False
+
+
+__all__ = ["HEADER_SIZE", "Lanes"]

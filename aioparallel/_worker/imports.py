@@ -1,0 +1,108 @@
+"""The user's own modules in a far slot: imported from source that the pool sends when it is needed.
+
+Guarantees
+    Modules keep their names, so that what was pickled by reference is found, and what comes back is of the same classes. A name that
+    the pool knows as the user's own is never taken from what happens to be installed here.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import ModuleSpec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType, ModuleType
+    from typing import Any
+
+Answer = tuple[str, bool, bytes]
+"""path, is it a package, source"""
+
+
+class OwnModules:
+    """A finder and loader of modules that the pool has."""
+
+    def __init__(self, known: dict[str, Answer]) -> None:
+        """Take part in every import: first for the user's own names, last for all others. `known` came with the agent."""
+        self._known = known
+        self._refused: set[str] = set()
+        self._fetch: Callable[[str], dict[str, Answer]] | None = None
+        roots = frozenset(name.partition(".")[0] for name in known)
+        self.roots: Callable[[], frozenset[str]] = lambda: roots
+        sys.meta_path.insert(0, _First(self))
+        sys.meta_path.append(_Last(self))
+
+    def connect(self, fetch: Callable[[str], dict[str, Answer]], roots: Callable[[], frozenset[str]]) -> None:
+        """In a slot, ask the pool from now on.
+
+        fetch: ask it for a module; an empty answer says that it is not the user's own. roots: say which top-level names are known to be.
+        """
+        self._fetch, self.roots = fetch, roots
+        self._refused.clear()
+
+    def find(self, name: str) -> ModuleSpec | None:
+        """Return the spec of a module that the pool has."""
+        answer = self._known.get(name)
+        if answer is None and self._fetch is not None and name not in self._refused:
+            fetched = self._fetch(name)
+            answer = fetched.get(name)
+            if answer is None:
+                self._refused.add(name)
+            else:
+                self._known.update(fetched)
+        if answer is None:
+            return None
+        path, is_package, _ = answer
+        loader: Any = self
+        spec = ModuleSpec(name, loader, origin=path or None, is_package=is_package)
+        spec.has_location = bool(path)
+        return spec
+
+    # --- as a loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Have the module made as any."""
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module's source."""
+        code = self.get_code(module.__name__)
+        exec(code, module.__dict__)  # noqa: S102 - what an import is
+
+    def get_code(self, name: str) -> CodeType:
+        """Return the module's code."""
+        path, _, source = self._known[name]
+        return compile(source, path or f"<namespace {name}>", "exec", dont_inherit=True)
+
+    def get_source(self, name: str) -> str:
+        """Return the module's source: tracebacks and `inspect` show it, though there is no such file here."""
+        from importlib.util import decode_source
+
+        return decode_source(self._known[name][2])
+
+    def is_package(self, name: str) -> bool:
+        """Return whether the module is a package."""
+        return self._known[name][1]
+
+
+class _First:
+    def __init__(self, modules: OwnModules) -> None:
+        self._modules = modules
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
+        return self._modules.find(name) if name.partition(".")[0] in self._modules.roots() else None
+
+
+class _Last:
+    def __init__(self, modules: OwnModules) -> None:
+        self._modules = modules
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
+        root = name.partition(".")[0]
+        if root in sys.stdlib_module_names or root in self._modules.roots() or root == "aioparallel":
+            return None
+        return self._modules.find(name)
+
+
+__all__ = ["OwnModules"]
