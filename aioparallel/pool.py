@@ -318,7 +318,7 @@ class Pool(Submitter):
                     subscription.end()
 
     async def ready(self, slots: int | None = None, *, timeout: float | None = None) -> Self:
-        """Open the pool if need be, and return it when so many slots are up (None: when its host can begin slots).
+        """Open the pool if need be, and return it when so many slots are up (None: when every host is up, or has failed once).
 
         Raises HostError when that will never be, TimeoutError after `timeout` seconds. If cancelled: the pool stays as it is.
         """
@@ -335,7 +335,7 @@ class Pool(Submitter):
             await engine.wait_until(lambda: engine.has_up(wanted) or engine.failed is not None or engine.closing is not None)
         if engine.closing is not None:
             raise PoolClosed(engine.closing)
-        if not engine.has_up(wanted) and engine.failed is not None:
+        if engine.failed is not None and not (engine.has_up(wanted) if wanted else engine.any_up):
             raise HostError(*engine.failed)
         return self
 
@@ -375,7 +375,7 @@ class Pool(Submitter):
                 name=self._name, state=self._phase, uptime_seconds=0.0, slots=(), max_slots=self._slots, queued=0, running=0, succeeded=0,
                 failed=0, cancelled=0, retried=0, run_seconds=0.0,
             )  # fmt: skip
-        return self._engine.status(self._name, self._phase, self._engine.slots(), monotonic() - self._opened_at)
+        return self._engine.status(self._name, self._phase, monotonic() - self._opened_at)
 
     def events(self) -> Subscription:
         """Return an async iterator of what happens from now on, until the pool is closed; see `aioparallel.events`.
@@ -401,7 +401,7 @@ class Pool(Submitter):
         if self._phase in ("new", "opening", "closed"):
             return f"<Pool {self._name!r} {self._phase}>"
         busy, queued = self._engine.load()
-        return f"<Pool {busy}/{self._slots} slots busy, {queued} queued>"
+        return f"<Pool {busy}/{self._engine.slots()} slots busy, {queued} queued>"
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError(f"{self!r} cannot travel to a slot: pass plain values, and submit from the controller")

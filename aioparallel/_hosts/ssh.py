@@ -133,7 +133,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "the connection was refused: does sshd run there, on this port?"
     if isinstance(error, OSError):
-        return error.strerror or text
+        return f"no connection to it ({error.strerror or text}): is it switched on, and is this the right address?"
     return text
 
 

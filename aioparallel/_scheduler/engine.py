@@ -27,9 +27,9 @@ from .._wire.memory import Buffer
 from .._wire.messages import STATUS
 from ..errors import HostError
 from ..events import Event, TaskProgressed
-from ..status import RETIRING, PoolStatus, SlotStatus
+from ..status import RETIRING, PoolStatus
+from . import overview
 from .far_news import FarNews
-from .ledger import Slot
 from .settling import Settler
 from .state import State
 from .stimuli import (
@@ -237,8 +237,11 @@ class Engine(FarNews):
 
     @property
     def failed(self) -> tuple[str, str] | None:
-        """(host, reason) of a host that will never offer slots."""
-        return next(((host.name, host.failed) for host in self.state.hosts.values() if host.failed is not None), None)
+        """(host, reason) of a host that will never offer slots, where none ever will."""
+        hosts = self.state.hosts.values()
+        if any(host.failed is None for host in hosts):
+            return None
+        return next((host.name, host.failed or "") for host in hosts)
 
     @property
     def closing(self) -> str | None:
@@ -253,32 +256,27 @@ class Engine(FarNews):
         """Return how many slots there may be, of all hosts that are known to offer some."""
         return max(1, sum(host.slots for host in self.state.hosts.values()))
 
+    @property
+    def any_up(self) -> bool:
+        """Whether a host has come up."""
+        return bool(self._up)
+
     def has_up(self, slots: int) -> bool:
-        """Return whether so many slots are up (0: whether a host can begin slots)."""
+        """Return whether so many slots are up (0: whether every host is up, or has failed once)."""
         if not slots:
-            return bool(self._up)
+            return all(host.name in self._up or host.failed is not None or host.reason for host in self.state.hosts.values())
         far = sum(slot.pid is not None for host in self.state.hosts.values() if host.backlog for slot in host.backlog.slots.values())
         return far + sum(slot.pid is not None and slot.state != RETIRING for slot in self.state.slots.values()) >= slots
 
     def load(self) -> tuple[int, int]:
         """Return (busy slots, queued tasks)."""
         self._turn()
-        busy = sum(bool(slot.outstanding) for slot in self.state.slots.values())
-        return busy, len(self.state.queue) + len(self.state.isolated)
+        return overview.busy(self.state), overview.queued(self.state)
 
-    def status(self, name: str, phase: str, max_slots: int, uptime: float) -> PoolStatus:
+    def status(self, name: str, phase: str, uptime: float) -> PoolStatus:
         """Return what `Pool.status` shows."""
-        state, endings = self.state, self.state.endings
-        slots = tuple(_slot_status(slot) for slot in sorted(state.slots.values(), key=lambda slot: slot.key))
-        slots += tuple(slot.status() for host in state.hosts.values() if host.backlog for _, slot in sorted(host.backlog.slots.items()))
-        return PoolStatus(
-            name=name, state=phase, uptime_seconds=uptime, slots=slots, max_slots=max_slots, queued=self.load()[1],
-            running=sum(len(slot.outstanding) for slot in state.slots.values()), succeeded=endings.succeeded, failed=endings.failed_count,
-            cancelled=endings.cancelled_count, retried=endings.retried, run_seconds=endings.run_seconds, notes=self._all_notes(),
-        )  # fmt: skip
-
-    def _all_notes(self) -> tuple[str, ...]:
-        return (*self.notes, *(f"{host.name}: {host.failed}" for host in self.state.hosts.values() if host.failed is not None))
+        self._turn()
+        return overview.status(self.state, tuple(self.notes), name, phase, self.slots(), uptime)
 
     # --- actions
 
@@ -430,11 +428,3 @@ class Engine(FarNews):
         """Let go of everything without a loop: the agents see it and kill what they have."""
         for host in self.hosts.values():
             host.abandon()
-
-
-def _slot_status(slot: Slot) -> SlotStatus:
-    running = slot.outstanding[0].task if slot.outstanding else None
-    return SlotStatus(
-        host=slot.host, index=slot.index, pid=slot.pid, state=slot.state, task=f"{running.label} {running.name}" if running else None,
-        waiting=max(0, len(slot.outstanding) - 1), tasks_done=slot.done,
-    )  # fmt: skip

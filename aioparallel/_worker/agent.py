@@ -366,7 +366,10 @@ class Agent:
         if self._feeder is not None:
             how = f"with code {code}" if number is None else f"with signal {number}"
             ident = self._feeder.slot_ended(ward.index, ident, how, confirmed=kind == DIED)  # (its page is another's then)
-        self._tell(kind, ident, ward.index, ward.incarnation, *values)
+        if self._feeder is None or ward.why == BY_CANCEL:
+            self._tell(kind, ident, ward.index, ward.incarnation, *values)
+        else:  # behind what it answered: a part of a chunk's answer must not come after its end
+            self._channel.lanes.work((encode(kind, 0, ident, pack(ward.index, ward.incarnation, *values)),))
 
     def _remove_scratch(self) -> None:
         path = str(self._config.get("scratch", ""))

@@ -84,6 +84,17 @@ async def test_a_silent_host_is_lost_after_three_heartbeats_and_its_tasks_run_el
                 os.kill(agents[0], signal.SIGCONT)  # (its successor has killed it)
 
 
+async def test_ready_waits_for_every_host_until_it_is_up_or_has_failed_once() -> None:
+    async with Pool(local=0, hosts=[Loopback("well", slots=1), Loopback("ill", slots=1, python="/nowhere/python")]) as pool:
+        await pool.ready(timeout=20)
+        assert {name for name, host in pool._engine.state.hosts.items() if not host.down} == {"well"}
+        assert "was found there" in pool._engine.state.hosts["ill"].reason
+        assert await pool.submit(abs, -3) == 3
+        running = pool.submit(note_and_print, "/nowhere/at/all")
+        assert pool.status().running == 1 and "1/2 slots busy" in repr(pool)
+        running.cancel()
+
+
 async def test_environment_and_folder(tmp_path: Path) -> None:
     host = Loopback(slots=1, environ={"FROM_THE_POOL": "x y"}, folder=str(tmp_path))
     async with Pool(local=0, hosts=[host]) as pool:
