@@ -95,7 +95,6 @@ class FarHost(Host):
                 if self._closing:
                     link.close()
                 await self._lost.wait()
-                self._lost.clear()
                 continue
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that hosts are not all tried at one moment
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -103,6 +102,7 @@ class FarHost(Host):
     async def _dial(self) -> FarLink | None:
         """Return the link once its agent has said WELCOME; None where that was not to be."""
         self._generation += 1
+        self._lost.clear()
         marker = new_marker()
         config = hello(self._config, self._nonce, self._generation)
         link = FarLink(self.name, self._reports, config, marker, self._heartbeat)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from aioparallel import SSH, HostLost, Pool, UsageError
+from aioparallel._hosts import far_host
 from tests.far.loopback import Loopback, LoopbackHost
 from tests.far.servers import Server, _free_port
 
@@ -93,6 +94,22 @@ async def test_ready_waits_for_every_host_until_it_is_up_or_has_failed_once() ->
         running = pool.submit(note_and_print, "/nowhere/at/all")
         assert pool.status().running == 1 and "1/2 slots busy" in repr(pool)
         running.cancel()
+
+
+async def test_a_host_may_join_late_and_is_dialled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    dialled: list[str] = []
+
+    async def dial(host: LoopbackHost, command: str, link: Any) -> None:
+        dialled.append(host.name)
+        await original(host, "exit 3" if len(dialled) < 3 else command, link)
+
+    original = LoopbackHost.dial
+    monkeypatch.setattr(LoopbackHost, "dial", dial)
+    monkeypatch.setattr(far_host, "FIRST_PAUSE", 0.01)
+    async with Pool(local=0, hosts=[Loopback(slots=1)]) as pool:
+        assert await pool.submit(abs, -3) == 3
+        await asyncio.sleep(0.1)
+        assert await pool.submit(abs, -4) == 4 and len(dialled) == 3
 
 
 async def test_environment_and_folder(tmp_path: Path) -> None:
