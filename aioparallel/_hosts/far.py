@@ -354,6 +354,8 @@ class FarLink:
     def _ponged(self, number: int, there: float) -> None:
         now = monotonic()
         seconds = now - self._pings.pop(number, now)
+        # The quickest tells most about the clocks; but those drift apart, so it need not be quite as quick as the best one.
+        self._round_trip *= 1.02
         if 0.0 < seconds < self._round_trip:
             self._round_trip = seconds
             self._offset = there - (now - seconds / 2)

@@ -315,6 +315,8 @@ class Feeder:
     # --- from the slots
 
     def _rewatch(self, end: SlotEnd) -> None:
+        if end.closed:
+            return
         interests = dict.fromkeys(end.interests(), 0) if self._choked else end.interests()
         self._watch.add(interests, lambda: self._ready(end))
 
@@ -423,6 +425,8 @@ class Feeder:
 
     def look_at_clock(self, now: float) -> None:
         """Do what is due."""
+        if now >= self._spawn_after:
+            self._spawn_after = 0.0
         while self._again and self._again[0][0] <= now:
             item = self._items.get(self._again.popleft()[1])
             if item is not None and item.end is not None and item.end.outstanding[0] is item:

@@ -150,7 +150,9 @@ class SlotEnd:
         pieces += buffers
 
     def say(self, pieces: Iterable[Buffer]) -> None:
-        """Send pieces of frames."""
+        """Send pieces of frames, to a slot that lives."""
+        if self.closed:
+            return
         waiting = bool(self._out)
         self._out.extend(pieces)
         if not waiting:
