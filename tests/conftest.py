@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import shutil
 import signal
 from collections.abc import Coroutine, Iterator
 from typing import Any
@@ -17,6 +19,13 @@ def pytest_configure() -> None:
     """Hear Ctrl-C, and let the programs that tests start hear it: a shell has its background jobs ignore it."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what this machine could not show."""
+    if shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None:
+        terminalreporter.section("SKIPPED: no journey went over OpenSSH", red=True, bold=True)
+        terminalreporter.line("There is no sshd on this machine. Debian's package is openssh-server.")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import operator
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -18,8 +17,6 @@ from ..far.servers import SSHD, Server
 
 HOSTS = ["local", "loopback", "asyncssh", *(["sshd"] if SSHD else [])]
 """Where the slots are. Another kind of host that keeps the same promises is one more word here."""
-if not SSHD:
-    warnings.warn("there is no sshd on this machine (Debian: openssh-server): journeys over OpenSSH do not run", stacklevel=1)
 BYSTANDERS = 30
 
 OpenPool = Callable[..., AbstractAsyncContextManager[Pool]]
