@@ -35,11 +35,26 @@ PermitRootLogin prohibit-password
 _ASYNCSSH_SERVER = """
 import asyncio, asyncssh, subprocess, sys
 
+async def pump(reader, writer):
+    try:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+    except (OSError, asyncssh.Error):
+        pass
+
+async def feed(reader, writer):
+    await pump(reader, writer)
+    writer.close()
+
 async def serve(process):
     child = await asyncio.create_subprocess_shell(
         process.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-    await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
+    outwards = asyncio.gather(pump(child.stdout, process.stdout), pump(child.stderr, process.stderr))
+    inwards = asyncio.ensure_future(feed(process.stdin, child.stdin))
+    await outwards
     process.exit(await child.wait())
+    inwards.cancel()
 
 async def main(folder, port):
     await asyncssh.listen(

@@ -15,7 +15,7 @@ from aioparallel import Pool
 from ..far.loopback import Loopback
 from ..far.servers import SSHD, Server
 
-HOSTS = ["local", "loopback", "asyncssh", *(["sshd"] if SSHD else [])]
+HOSTS = ["local", "asyncssh", "sshd" if SSHD else "loopback"]
 """Where the slots are. Another kind of host that keeps the same promises is one more word here."""
 BYSTANDERS = 30
 
