@@ -13,8 +13,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._wire.codec import dumps_call
-from .._wire.functions import FunctionTable, qualified_name
-from .._worker.chunk import with_function
+from .._wire.functions import Function, FunctionTable, qualified_name
+from .._worker.chunk import before_payload
 from .._worker.failures import in_words
 from ..errors import SerializationError
 from ..options import Options
@@ -66,8 +66,8 @@ class Maker:
             function = self._functions.entry(fn) or name_of(fn)
             if payload is None:
                 payload = dumps_call(args if type(function) is not str else (fn, *args), kwargs, options.copy)
-            elif type(function) is str:
-                payload = with_function(fn, payload)
+            else:
+                function, payload = _of_chunk(fn, function, payload, sink)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -91,6 +91,15 @@ class Maker:
         task._sink, task._engine = sink, self.owner
         self.owner.submit(task)
         return task
+
+
+def _of_chunk(fn: Any, function: Function | str, payload: tuple[Any, Buffers], sink: Any) -> tuple[Function | str, tuple[Any, Buffers]]:
+    """Return function and payload of a chunk; of one that is sent again, the function as it was sent before."""
+    if sink.function is None:
+        sink.function = function, before_payload(fn) if type(function) is str else b""
+    function, before = sink.function
+    data, buffers = payload
+    return function, (before + data, buffers) if before else payload
 
 
 def name_of(fn: Any) -> str:

@@ -199,9 +199,9 @@ class Stream:
         for index, item in enumerate(items):
             self._launch_single(unit, index, item)
 
-    def _launch_chunk(self, unit: Unit, where: list[int], packed: Packed) -> None:
-        """Send the items `where` of a unit together."""
-        sink = ChunkSink(unit, where, packed, self._plan.apart, (self._seconds or 0.0) * len(where))
+    def _launch_chunk(self, unit: Unit, where: list[int], packed: Packed, function: Any = None) -> None:
+        """Send the items `where` of a unit together; `function`: as it was sent before."""
+        sink = ChunkSink(unit, where, packed, self._plan.apart, (self._seconds or 0.0) * len(where), function)
         try:
             path = self._plan.number, unit.first, None if len(where) == len(unit.items) else ranges(where)
             task = self._plan.launch_chunk(packed, sink, path)
@@ -242,9 +242,9 @@ class Stream:
         self._tasks.discard(task)
         sink.ended(task)
 
-    def _send_rest(self, unit: Unit, where: list[int], packed: Packed) -> None:
+    def _send_rest(self, unit: Unit, where: list[int], packed: Packed, function: Any) -> None:
         if not self.stopped:
-            self._launch_chunk(unit, where, packed)
+            self._launch_chunk(unit, where, packed, function)
 
     # --- back
 

@@ -43,7 +43,7 @@ class Unit:
     __slots__ = ("_again", "_done", "estimate", "failed", "first", "items", "left", "losses", "task", "values")
 
     def __init__(
-        self, first: int, items: list[Any], done: Callable[[Unit], None], again: Callable[[Unit, list[int], Packed], None]
+        self, first: int, items: list[Any], done: Callable[[Unit], None], again: Callable[[Unit, list[int], Packed, Any], None]
     ) -> None:
         self.first = first
         """The first item's index in the map."""
@@ -88,14 +88,16 @@ class Unit:
 class ChunkSink:
     """Where the parts of one chunk's attempt go: the items `where` of a unit."""
 
-    __slots__ = ("_apart", "_loading", "_packed", "_unit", "_where", "estimate")
+    __slots__ = ("_apart", "_loading", "_packed", "_unit", "_where", "estimate", "function")
 
-    def __init__(self, unit: Unit, where: list[int], packed: Packed, apart: Apart, estimate: float) -> None:
+    def __init__(self, unit: Unit, where: list[int], packed: Packed, apart: Apart, estimate: float, function: Any = None) -> None:
         self._unit = unit
         self._where = where
         self._packed = packed
         """What is sent again of it is cut from this: an item may have been changed since."""
         self._apart = apart
+        self.function = function
+        """The function as it was sent, and what stands before the payload; None: it was not sent yet."""
         self.estimate = estimate
         self._loading: set[int] = set()
         """Which items' results are being rebuilt in a thread."""
@@ -160,7 +162,7 @@ class ChunkSink:
                 unit.put(index, Failure(error))
         elif left:
             position = {index: position for position, index in enumerate(self._where)}
-            unit._again(unit, left, cut(self._packed, [position[index] for index in left]))
+            unit._again(unit, left, cut(self._packed, [position[index] for index in left]), self.function)
 
 
 def _load(data: bytes) -> Any:

@@ -71,11 +71,10 @@ def cut(packed: tuple[bytes, Buffers], kept: list[int]) -> tuple[bytes, Buffers]
     return dumps_plain((None, [pickles[position] for position in kept], star)), tuple(taken)
 
 
-def with_function(fn: object, payload: tuple[bytes, Buffers]) -> tuple[bytes, Buffers]:
-    """Return a chunk's payload with the callable before it, for one that is pickled with its arguments."""
-    data, buffers = payload
+def before_payload(fn: object) -> bytes:
+    """Return what stands before a chunk's payload where its callable is pickled with its arguments."""
     pickled = dumps_in_band(fn)
-    return LENGTH.pack(len(pickled)) + pickled + data, buffers
+    return LENGTH.pack(len(pickled)) + pickled
 
 
 def _opened(call: Call, store: Store) -> tuple[Callable[..., Any], Any]:
@@ -219,4 +218,4 @@ def _one(
         parts.fail(status, payload)
 
 
-__all__ = ["cut", "pack_items", "perform_chunk", "pickled_results", "with_function"]
+__all__ = ["before_payload", "cut", "pack_items", "perform_chunk", "pickled_results"]

@@ -224,3 +224,27 @@ def test_ranges() -> None:
     assert ranges([4]) == ((4, 5),)
     assert ranges([0, 1, 2, 5, 7, 8]) == ((0, 3), (5, 6), (7, 9))
     assert ranges(list(range(600_000))) == ((0, 600_000),)
+
+
+def step(box: list[int], path: str, number: int) -> int:
+    if number == 0:
+        pass_gate(path)
+        os._exit(3)
+    return box[0]
+
+
+@pytest.mark.parametrize("how", ["partial", "closure"])
+async def test_what_is_sent_again_of_a_chunk_is_done_by_the_function_as_it_was(how: str, gate: Gate) -> None:
+    box, path = [1], gate.path
+    function = functools.partial(step, box, path) if how == "partial" else lambda number: step(box, path, number)
+    async with Pool(local=1) as pool:
+        waiting = asyncio.ensure_future(_all(pool.map(function, range(4), chunk=4, on_error="return")))
+        await gate.met()
+        box[0] = 2
+        gate.open()
+        first, *rest = await waiting
+        assert isinstance(first, WorkerDied) and rest == [1, 1, 1]
+
+
+async def _all(results: Any) -> list[Any]:
+    return [value async for value in results]
