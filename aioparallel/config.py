@@ -9,6 +9,8 @@ from ._wire.records import Record
 
 __all__ = ["SSH", "as_values", "check_arguments", "check_types"]
 
+_IN_A_PATH = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+/~")
+
 
 class SSH(Record):
     """A machine that `ssh` reaches, as `Pool(hosts=...)` takes it. What is not given comes from the user's ssh configuration."""
@@ -52,6 +54,11 @@ class SSH(Record):
             raise ValueError(f"SSH({self.address!r}, weight={self.weight!r}): give a number above 0")
         if self.port is not None and (type(self.port) is not int or not 0 < self.port < 65536):
             raise ValueError(f"SSH({self.address!r}, port={self.port!r}): give a port (1 to 65535), or None")
+
+        if self.python is not None and not (self.python and set(self.python) <= _IN_A_PATH):
+            raise ValueError(
+                f"SSH({self.address!r}, python={self.python!r}): give a path of letters, digits and . _ - + / ~ (it meets a shell)"
+            )
 
     @property
     def name(self) -> str:

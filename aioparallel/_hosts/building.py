@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from os.path import expanduser
 from typing import Any, Literal
 
 from ..config import SSH
@@ -37,9 +38,10 @@ def _by_ssh(host: SSH, more: dict[str, Any]) -> Host:
     from .ssh import SSHHost  # and with it asyncssh: a quarter of a second
 
     address, user, port = host.parts()
+    keys, known_hosts, config = [expanduser(key) for key in host.keys], host.known_hosts, host.config
     given: dict[str, Any] = {
-        "username": user, "port": port, "client_keys": list(host.keys) or None, "known_hosts": host.known_hosts, "tunnel": host.jump,
-        "config": None if host.config is None else [host.config],
+        "username": user, "port": port, "client_keys": keys or None, "known_hosts": known_hosts and expanduser(known_hosts),
+        "tunnel": host.jump, "config": config and [expanduser(config)],
     }  # fmt: skip
     options = {name: value for name, value in given.items() if value is not None}
     return SSHHost(

@@ -163,7 +163,7 @@ def test_wrong_hosts_are_refused_where_they_are_given() -> None:
         Pool(local="serial", hosts=["box"])
     with pytest.raises(ValueError, match="local=0"):
         Pool(local=0)
-    for wrong in ({"slots": 0}, {"weight": 0}, {"port": 70000}):
+    for wrong in ({"slots": 0}, {"weight": 0}, {"port": 70000}, {"python": "a b"}, {"python": "x;y"}):
         with pytest.raises(ValueError, match="give a"):
             SSH("box", **wrong)  # type: ignore[arg-type]
 
