@@ -243,11 +243,17 @@ class FarLink:
 
     def stop(self, ident: int, grace: float) -> None:
         """End an attempt, wherever it is."""
-        self._say(STOP, ident, grace)
+        self._say_about_work(STOP, ident, grace)
 
     def withdraw(self, idents: Sequence[int]) -> None:
         """Ask for those of these attempts back that have not begun."""
-        self._say(WITHDRAW, 0, *idents)
+        self._say_about_work(WITHDRAW, 0, *idents)
+
+    def _say_about_work(self, kind: int, ident: int, *values: object) -> None:
+        """Say something at once, and again behind the work that has not left: what it is about may be in there."""
+        self._say(kind, ident, *values)
+        if self._lanes.waiting:
+            self._lanes.work((encode(kind, 0, ident, pack(*values)),))
 
     def want(self, slots: int) -> None:
         """Have so many slots up."""

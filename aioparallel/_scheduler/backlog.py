@@ -46,7 +46,7 @@ class FarSlot:
 class Backlog:
     """Attempts that were sent to a far host; for an attempt that no slot is known of, this is its place."""
 
-    __slots__ = ("attempts", "host", "index", "load", "pid", "round_trip", "slots", "width")
+    __slots__ = ("_newest", "attempts", "host", "index", "load", "pid", "round_trip", "slots", "width")
 
     def __init__(self, host: str) -> None:
         self.host = host
@@ -61,6 +61,9 @@ class Backlog:
         self.load = 0.0
         """Estimated seconds of all that."""
         self.slots: dict[int, FarSlot] = {}
+        """Those that live, or may."""
+        self._newest: dict[int, int] = {}
+        """The latest incarnation of each that was heard of."""
 
     @property
     def wait(self) -> float:
@@ -90,10 +93,13 @@ class Backlog:
         return attempt
 
     def slot(self, index: int, incarnation: int) -> FarSlot:
-        """Return what is known of a slot."""
+        """Return what is known of a slot. The last answers of one that has ended may come behind that news, and make it no living one."""
         slot = self.slots.get(index)
         if slot is None or slot.incarnation != incarnation:
-            slot = self.slots[index] = FarSlot(self.host, index, incarnation, None)
+            slot = FarSlot(self.host, index, incarnation, None)
+            if incarnation > self._newest.get(index, 0):
+                self._newest[index] = incarnation
+                self.slots[index] = slot
         return slot
 
 

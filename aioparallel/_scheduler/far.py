@@ -85,7 +85,7 @@ def slot_died(state: State, host: HostRecord, death: Death, now: float, actions:
     assert host.backlog is not None
     slot = host.backlog.slot(death.slot, death.incarnation)
     slot.unconfirmed = not death.confirmed
-    if death.confirmed:
+    if death.confirmed and host.backlog.slots.get(death.slot) is slot:
         del host.backlog.slots[death.slot]
     if state.watched and death.confirmed:
         code, number = death.exit_code, death.signal

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Iterable
 from time import monotonic
 
-from .frames import HEADER_SIZE, Frame, FrameReader, encode_header
+from .frames import Frame, FrameReader, encode_header
 from .memory import Buffer
 from .messages import ACK, DATA
 
@@ -134,4 +134,4 @@ class Lanes:
         self._held = False
 
 
-__all__ = ["HEADER_SIZE", "Lanes"]
+__all__ = ["Lanes"]

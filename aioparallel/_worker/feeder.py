@@ -178,8 +178,8 @@ class Feeder:
     def stop(self, ident: int, grace: float) -> None:
         """End an attempt, wherever it is."""
         item = self._items.get(ident)
-        if item is None:
-            return  # its answer is on the way
+        if item is None or item.grace is not None:
+            return  # its answer is on the way; or it comes behind this, and the same word again; or this is that word
         item.grace = grace
         if item.end is not None:
             self._take_back(item.end)
