@@ -8,12 +8,15 @@ Guarantees
 from __future__ import annotations
 
 import os
-import sys
-from _signal import SIG_IGN, SIGHUP, SIGINT, SIGPIPE, SIGTERM, signal
+from _signal import SIG_IGN, SIGHUP, SIGINT, SIGPIPE, signal
 
 from . import kernel
-from .launcher import fork_template
+from .launcher import fork_template, supervise
 from .machine import temporary_folder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .agent import Agent
 
 _BOOT = (
     "import sys;P=type(sys)('aioparallel');P.__path__=[{archive!r}+'/aioparallel'];"
@@ -41,19 +44,14 @@ def main(archive: int, nonce: str) -> None:
         "flags": [],
         "scratch": f"{temporary_folder()}/aioparallel-{nonce}",
     }
-    code = 1
-    try:
+
+    def make() -> Agent:
         from .agent import Agent
         from .far_channel import FarChannel
 
-        agent = Agent(FarChannel(incoming, outgoing, outputs), None, template, facts)
-        signal(SIGTERM, lambda *_: agent.stop())
-        agent.run()
-        code = 0
-    except BaseException:  # noqa: BLE001 - the last words of a process that must leave nothing behind
-        sys.excepthook(*sys.exc_info())
-    finally:
-        os._exit(code)
+        return Agent(FarChannel(incoming, outgoing, outputs), None, template, facts)
+
+    supervise(make)
 
 
 def take_over_standard_streams() -> tuple[int, int]:

@@ -14,7 +14,10 @@ from . import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from typing import NoReturn
+
+    from .agent import Agent
 
 NOT_BORN = 83
 """Exit code of a slot that did not come as far as its loop."""
@@ -34,12 +37,21 @@ def main(fd: int, controller_pid: int) -> None:
         signal(number, SIG_IGN)
     own = [fd] if controller is None else [fd, controller]
     template = fork_template(own)
-    code = 1
-    try:
+
+    def make() -> Agent:
         from .agent import Agent
         from .channel import NearChannel
 
-        agent = Agent(NearChannel(fd), controller, template)
+        return Agent(NearChannel(fd), controller, template)
+
+    supervise(make)
+
+
+def supervise(make: Callable[[], Agent]) -> NoReturn:
+    """Be the agent that `make` makes, until the controller lets go."""
+    code = 1
+    try:
+        agent = make()
         signal(SIGTERM, lambda *_: agent.stop())
         agent.run()
         code = 0
