@@ -19,8 +19,8 @@ from weakref import ref
 from ._jobs.task import Task
 from ._observe.subscription import Subscription
 from ._worker import context
-from ._worker.machine import descriptor_limit, usable_cpus
-from .config import SSH, as_values, check_arguments, check_types
+from ._worker.machine import descriptor_limit
+from .config import SSH, HostAdded, HostRemoved, Settings, given, unset
 from .errors import HostError, PoolClosed, UsageError
 from .events import Event
 from .options import DEFAULTS, Options
@@ -151,7 +151,8 @@ class Pool(Submitter):
     0: none here. hosts: machines that `ssh` reaches, by name or as `SSH(...)`; nothing need be installed there but a Python of the same
     minor version. heartbeat: seconds between words to each of them; after three without an answer it is lost, and its tasks run
     elsewhere. orphan_after: seconds after which a host that hears nothing ends everything it runs. lost_grace: seconds without a host
-    that is up (and none here), after which what waits fails with HostLost.
+    that is up (and none here), after which what waits fails with HostLost. reserve: CPUs of this machine that `local=None` leaves free;
+    None: 1 where there are hosts.
     name: for messages. seed: what each task's own seed is derived from; None: drawn. preload: modules that every slot has imported.
     max_tasks_per_slot: a slot is replaced after so many. python: the interpreter of the slots, where this program has none of its own.
 
@@ -166,34 +167,27 @@ class Pool(Submitter):
     def __init__(
         self,
         *,
-        local: int | Literal["serial"] | None = None,
-        hosts: Iterable[str | SSH | Any] = (),
-        name: str | None = None,
-        seed: int | None = None,
-        preload: Iterable[str] = (),
-        max_tasks_per_slot: int | None = None,
-        python: str | None = None,
-        heartbeat: float = 5.0,
-        orphan_after: float = 60.0,
-        lost_grace: float = 60.0,
+        local: int | Literal["serial"] | None = unset("local"),
+        hosts: Iterable[str | SSH | Any] | AsyncIterable[HostAdded | HostRemoved] = unset("hosts"),
+        name: str | None = unset("name"),
+        seed: int | None = unset("seed"),
+        preload: Iterable[str] = unset("preload"),
+        max_tasks_per_slot: int | None = unset("max_tasks_per_slot"),
+        python: str | None = unset("python"),
+        reserve: int | None = unset("reserve"),
+        heartbeat: float = unset("heartbeat"),
+        orphan_after: float = unset("orphan_after"),
+        lost_grace: float = unset("lost_grace"),
     ) -> None:
         self._phase = "new"
+        arguments = given(locals())
+        del arguments["self"]
+        self._settings = Settings(**arguments)
+        self._begin()
+
+    def _begin(self) -> None:
         if context.in_slot():
             raise UsageError("a task cannot open a pool of its own: return, and submit from the controller")
-        hosts = as_values(hosts)
-        check_arguments(local, max_tasks_per_slot, hosts)
-        preload = preload if isinstance(preload, str) else tuple(preload)
-        check_types(name, seed, preload, python)
-        self._serial = local == "serial"
-        self._slots = 1 if local == "serial" else usable_cpus() if local is None else local
-        self._name = name or "pool"
-        self._seed = int.from_bytes(os.urandom(8), "little") if seed is None else seed
-        self._preload = tuple(preload)
-        self._max_tasks_per_slot = max_tasks_per_slot
-        self._python = python
-        self._hosts = hosts
-        self._far: dict[str, Any] = {"heartbeat": heartbeat, "orphan_after": orphan_after}
-        self._lost_grace = lost_grace
         self._pool = self
         self._options = DEFAULTS
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -212,7 +206,8 @@ class Pool(Submitter):
         return self
 
     async def _open(self) -> None:
-        if not self._serial:
+        settings = self._settings
+        if not settings.serial:
             self._check_descriptors()
         hosts = self._make_hosts()
         self._phase = "opening"
@@ -225,9 +220,7 @@ class Pool(Submitter):
             from ._jobs.making import Maker
             from ._scheduler.engine import Engine
 
-            self._engine = Engine(
-                hosts, max_tasks_per_slot=self._max_tasks_per_slot, publish=self._publish, lost_grace=self._lost_grace
-            )  # fmt: skip
+            self._engine = Engine(hosts, settings, publish=self._publish)
             self._maker = Maker(self._loop, self._engine)
         except BaseException:
             self._phase = "closed"
@@ -240,16 +233,16 @@ class Pool(Submitter):
     def _make_hosts(self) -> list[Host]:
         from ._hosts.building import build
 
-        local: int | Literal["serial"] = "serial" if self._serial else self._slots
-        far = {"max_tasks": self._max_tasks_per_slot, **self._far}
-        return build(local, self._hosts, far, seed=self._seed, preload=self._preload, python=self._python)
+        seed = int.from_bytes(os.urandom(8), "little") if self._settings.seed is None else self._settings.seed
+        return build(self._settings, seed)
 
     def _check_descriptors(self) -> None:
         soft, hard = descriptor_limit()
-        need = DESCRIPTORS_A_SLOT * self._slots + DESCRIPTORS_BESIDES
+        slots = self._settings.local_slots
+        need = DESCRIPTORS_A_SLOT * slots + DESCRIPTORS_BESIDES
         if 0 <= soft < need:
             raise UsageError(
-                f"{self._slots} slots need about {need} file descriptors, and this process may have {soft} (hard limit {hard}): "
+                f"{slots} slots need about {need} file descriptors, and this process may have {soft} (hard limit {hard}): "
                 "raise it (`ulimit -n`), or ask for fewer slots with local="
             )
 
@@ -324,8 +317,8 @@ class Pool(Submitter):
         """
         if slots is not None and (type(slots) is not int or slots < 1):
             raise ValueError(f"slots={slots!r}: give a number of slots (1 or more), or None")
-        if (wanted := slots or 0) > self._slots and not self._hosts:
-            raise ValueError(f"slots={slots}: this pool has {self._slots} at the most; ask for more with local=")
+        if (wanted := slots or 0) > self._settings.local_slots and not self._settings.hosts:
+            raise ValueError(f"slots={slots}: this pool has {self._settings.local_slots} at the most; ask for more with local=")
         if self._phase == "new":
             await self._open()
         self._check_here()
@@ -363,7 +356,7 @@ class Pool(Submitter):
             raise UsageError(f"the pool was used {where}: it belongs to the loop (and thread) that opened it; use run_coroutine_threadsafe")
 
     def _check_options(self, options: Options) -> None:
-        if self._serial and (options.timeout is not None or options.memory is not None):
+        if self._settings.serial and (options.timeout is not None or options.memory is not None):
             raise UsageError('Pool(local="serial") runs tasks in this process, where timeout= and memory= cannot be kept')
 
     # --- looking
@@ -372,10 +365,10 @@ class Pool(Submitter):
         """Return a snapshot of the pool, which prints well."""
         if not self._opened_at:
             return PoolStatus(
-                name=self._name, state=self._phase, uptime_seconds=0.0, slots=(), max_slots=self._slots, queued=0, running=0, succeeded=0,
-                failed=0, cancelled=0, retried=0, run_seconds=0.0,
+                name=self._settings.name, state=self._phase, uptime_seconds=0.0, slots=(), max_slots=self._settings.local_slots,
+                queued=0, running=0, succeeded=0, failed=0, cancelled=0, retried=0, run_seconds=0.0,
             )  # fmt: skip
-        return self._engine.status(self._name, self._phase, monotonic() - self._opened_at)
+        return self._engine.status(self._settings.name, self._phase, monotonic() - self._opened_at)
 
     def events(self) -> Subscription:
         """Return an async iterator of what happens from now on, until the pool is closed; see `aioparallel.events`.
@@ -399,7 +392,7 @@ class Pool(Submitter):
 
     def __repr__(self) -> str:
         if self._phase in ("new", "opening", "closed"):
-            return f"<Pool {self._name!r} {self._phase}>"
+            return f"<Pool {self._settings.name!r} {self._phase}>"
         busy, queued = self._engine.load()
         return f"<Pool {busy}/{self._engine.slots()} slots busy, {queued} queued>"
 

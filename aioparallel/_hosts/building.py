@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from os.path import expanduser
-from typing import Any, Literal
+from typing import Any
 
-from ..config import SSH
+from ..config import SSH, Settings
 from .base import Host
 
 
-def build(
-    local: int | Literal["serial"],
-    hosts: Iterable[Any],
-    far: dict[str, Any],
-    *,
-    seed: int,
-    preload: tuple[str, ...],
-    python: str | None,
-) -> list[Host]:
-    """Return the hosts of a pool. `far`: what `FarHost` takes; a value of another kind than SSH makes its host of that itself."""
-    built: list[Host] = []
-    if local == "serial":
+def build(settings: Settings, seed: int) -> list[Host]:
+    """Return the hosts that a pool has from the start."""
+    if settings.serial:
         from .serial import SerialHost
 
         return [SerialHost(seed=seed)]
-    if local:
+    built: list[Host] = []
+    if settings.local_slots:
         from .local import LocalHost
 
-        built.append(LocalHost(local, seed=seed, preload=preload, python=python))
-    far = {"seed": seed, "preload": preload, **far}
-    built += [_by_ssh(host, far) if isinstance(host, SSH) else host.make(far) for host in hosts]
+        built.append(LocalHost(settings.local_slots, seed=seed, preload=settings.preload, python=settings.python))
+    if isinstance(settings.hosts, tuple):
+        built += [build_far(host, settings, seed) for host in settings.hosts]
+    return built
+
+
+def build_far(host: Any, settings: Settings, seed: int) -> Host:
+    """Return the host of a value; one of another kind than SSH makes it itself."""
+    far = {
+        "seed": seed, "preload": settings.preload, "max_tasks": settings.max_tasks_per_slot, "heartbeat": settings.heartbeat,
+        "orphan_after": settings.orphan_after,
+    }  # fmt: skip
+    built: Host = _by_ssh(host, far) if isinstance(host, SSH) else host.make(far)
     return built
 
 
@@ -49,4 +50,4 @@ def _by_ssh(host: SSH, more: dict[str, Any]) -> Host:
     )  # fmt: skip
 
 
-__all__ = ["build"]
+__all__ = ["build", "build_far"]

@@ -25,6 +25,7 @@ from .._jobs.task import Attempt, Task
 from .._wire.arena import clear as clear_arena
 from .._wire.memory import Buffer
 from .._wire.messages import STATUS
+from ..config import Settings
 from ..errors import HostError
 from ..events import Event, TaskProgressed
 from ..status import RETIRING, PoolStatus
@@ -76,15 +77,14 @@ _clock = time.monotonic
 class Engine(FarNews):
     """Performs actions; owns every asyncio task of a pool. One per open pool."""
 
-    def __init__(
-        self, hosts: list[Host], *, max_tasks_per_slot: int | None, publish: Callable[[Event], None], lost_grace: float = 60.0
-    ) -> None:
+    def __init__(self, hosts: list[Host], settings: Settings, *, publish: Callable[[Event], None]) -> None:
         self.loop = asyncio.get_running_loop()
         self.epoch = time.time() - _clock()
         self.hosts = {host.name: host for host in hosts}
         slots = {host.name: host.slots for host in hosts}
         far = [host.name for host in hosts if host.far]
-        self.state = State(slots, far=far, max_tasks_per_slot=max_tasks_per_slot, lost_grace=lost_grace, epoch=self.epoch)
+        most, lost_grace = settings.max_tasks_per_slot, settings.lost_grace
+        self.state = State(slots, far=far, max_tasks_per_slot=most, lost_grace=lost_grace, epoch=self.epoch)
         self.notes: list[str] = []
         self.ended: Future[None] = self.loop.create_future()
         """Done when every process of the pool is dead."""

@@ -54,6 +54,13 @@ WRONG_POOLS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"name": 3}, TypeError, "name=3: give a str"),
     ({"python": 3}, TypeError, "python=3: give the path of an interpreter"),
     ({"workers": 3}, TypeError, "unexpected keyword"),
+    ({"reserve": -1}, ValueError, "reserve=-1: give a number of CPUs"),
+    ({"heartbeat": 0}, ValueError, "heartbeat=0: give seconds above 0"),
+    ({"lost_grace": math.inf}, ValueError, "lost_grace=inf: give seconds above 0"),
+    ({"heartbeat": 20, "orphan_after": 30}, ValueError, "give at least two heartbeats"),
+    ({"hosts": "box"}, TypeError, r"give a list of hosts, as in hosts=\['box'\]"),
+    ({"hosts": ["box", "box"]}, ValueError, "names 'box' twice"),
+    ({"hosts": 3}, TypeError, "hosts=3: give a list of hosts, or an async iterator"),
 ]
 
 

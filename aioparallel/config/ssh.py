@@ -1,13 +1,13 @@
-"""What a pool may be told besides its options: hosts, as plain values. See `Pool`."""
+"""A machine that `ssh` reaches, as a plain value."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from ._wire.records import Record
+from .._wire.records import Record
 
-__all__ = ["SSH", "as_values", "check_arguments", "check_types"]
+__all__ = ["SSH"]
 
 _IN_A_PATH = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+/~")
 
@@ -72,42 +72,3 @@ class SSH(Record):
         if colon and not port.isdigit():
             raise ValueError(f"SSH({self.address!r}): {port!r} is no port; give user@name:port")
         return host.strip("[]"), self.user or (user if at else None), self.port or (int(port) if colon else None)
-
-
-def as_values(hosts: Iterable[Any]) -> tuple[Any, ...]:
-    """Return hosts as values, each once. Raises TypeError and ValueError for what cannot be one."""
-    if isinstance(hosts, str | SSH):
-        raise TypeError(f"hosts={hosts!r}: give a list of hosts, as in hosts=[{hosts!r}]")
-    values: list[Any] = []
-    for host in hosts:
-        value = SSH(host) if isinstance(host, str) else host
-        if not isinstance(value, SSH) and not hasattr(value, "make"):
-            raise TypeError(f"hosts= takes names (as for ssh) and SSH(...), not {type(host).__qualname__}")
-        if any(value.name == other.name for other in values):
-            raise ValueError(f"hosts= names {value.name!r} twice: one entry serves any number of slots (SSH({value.name!r}, slots=...))")
-        values.append(value)
-    return tuple(values)
-
-
-def check_arguments(local: Any, max_tasks_per_slot: Any, hosts: Any) -> None:
-    """Raise ValueError for numbers that cannot be."""
-    if local == "serial" and hosts:
-        raise ValueError('local="serial" runs everything in this process: give no hosts')
-    if local is not None and local != "serial" and (type(local) is not int or local < (0 if hosts else 1)):
-        raise ValueError(f'local={local!r}: give the number of slots (1 or more), None for one per usable CPU, or "serial"')
-    if max_tasks_per_slot is not None and (type(max_tasks_per_slot) is not int or max_tasks_per_slot < 1):
-        raise ValueError(f"max_tasks_per_slot={max_tasks_per_slot!r}: give a number of tasks (1 or more), or None for no limit")
-
-
-def check_types(name: Any, seed: Any, preload: Any, python: Any) -> None:
-    """Raise TypeError for what is of the wrong type."""
-    if isinstance(preload, str):
-        raise TypeError(f"preload={preload!r}: give a list of module names, as in preload=[{preload!r}]")
-    if not all(isinstance(module, str) for module in preload):
-        raise TypeError(f"preload={preload!r}: give the modules' names, as str")
-    if name is not None and not isinstance(name, str):
-        raise TypeError(f"name={name!r}: give a str")
-    if seed is not None and type(seed) is not int:
-        raise TypeError(f"seed={seed!r}: give an int, or None to have one drawn")
-    if python is not None and not isinstance(python, str):
-        raise TypeError(f"python={python!r}: give the path of an interpreter, as a str")

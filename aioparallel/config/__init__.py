@@ -1,0 +1,9 @@
+"""What a pool may be told: its settings, and hosts as plain values. See `Pool`."""
+
+from __future__ import annotations
+
+from .hosts import HostAdded as HostAdded, HostRemoved as HostRemoved, as_value as as_value, as_values as as_values
+from .settings import Settings as Settings, given as given, unset as unset
+from .ssh import SSH as SSH
+
+__all__ = ["SSH", "HostAdded", "HostRemoved", "Settings"]
