@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from math import inf, isfinite
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from ._wire.codec import dumps, dumps_in_band
 from ._wire.records import Record
@@ -42,16 +43,33 @@ class Options(Record):
     """Run in a fresh slot that serves this call alone."""
     copy: bool = True
     """Snapshot large buffers at submit. False: the caller promises not to touch them until the task is done."""
+    hosts: tuple[str, ...] | Callable[[Any], object] | None = None
+    """Only these hosts, by name ("local": this machine), or those of which a function of a `policies.HostView` says True."""
+    labels: Mapping[str, str] | None = None
+    """Only hosts whose entry has these labels."""
+    locality: Mapping[str, int] | None = None
+    """By a host's name, how much better it is than another: 0 is indifferent, -1 forbidden."""
+    selection: Callable[[Any, Any], Any] | None = None
+    """The policy that chooses the host; None: the pool's. See `aioparallel.policies`."""
 
     extras: ClassVar[bytes] = b""
     """What a slot must know of `name` and `data`, pickled when they were given."""
     pickled_data: ClassVar[bytes | None] = None
     limits: ClassVar[tuple[float, float, int]] = (inf, 0.0, 0)
     """(timeout, grace, memory) as they travel."""
+    is_placed: ClassVar[bool] = False
+    """Whether the call says something about hosts."""
+    is_special: ClassVar[bool] = False
+    """Whether it waits elsewhere than other calls."""
 
     def __init__(self, **values: Any) -> None:
+        if "hosts" in values:
+            values["hosts"] = _as_names(values["hosts"])
         super().__init__(**values)
         self._check()
+        self._check_placement()
+        self.__dict__["is_placed"] = any(value is not None for value in (self.hosts, self.labels, self.locality, self.selection))
+        self.__dict__["is_special"] = self.is_placed or self.isolate
         self.__dict__["limits"] = (inf if self.timeout is None else self.timeout, self.grace, self.memory or 0)
         if self.name is not None or self.data is not None:
             self.__dict__["pickled_data"] = _pickle_data(self.data)
@@ -75,6 +93,16 @@ class Options(Record):
         if self.idempotent is not None and type(self.idempotent) is not bool:
             raise TypeError(f"idempotent={self.idempotent!r}: give True, False or None")
 
+    def _check_placement(self) -> None:
+        labels: Any = self.labels
+        locality: Any = self.locality
+        if labels is not None and not isinstance(labels, Mapping):
+            raise TypeError(f"labels={labels!r}: give a dict, as in labels={{'gpu': 'yes'}}")
+        if locality is not None and not (isinstance(locality, Mapping) and _are_ints(cast("Any", locality))):
+            raise TypeError(f"locality={locality!r}: give a dict of hosts' names and ints (-1 forbidden, 0 indifferent, 1 and more better)")
+        if self.selection is not None and not callable(self.selection):
+            raise TypeError(f"selection={self.selection!r}: give a policy, as in selection=policies.RoundRobin()")
+
     def extras_with(self, seed_path: tuple[Any, ...]) -> bytes:
         """Return `extras` for a task whose seed does not come from its id."""
         return dumps((self.name, self.pickled_data, seed_path))[0]
@@ -86,6 +114,26 @@ class Options(Record):
                 raise TypeError(f"options() has no {name!r}; it knows {', '.join(sorted(self._fields))}")
         given = {name: value for name, value in self.__dict__.items() if name in self._fields}
         return Options(**{**given, **changes})
+
+
+def _are_ints(mapping: Mapping[Any, Any]) -> bool:
+    return all(type(value) is int for value in mapping.values())
+
+
+def _as_names(hosts: Any) -> Any:
+    """Return hosts by name, or the function that says which. Raises TypeError for what cannot be either."""
+    if hosts is None or callable(hosts):
+        return hosts
+    if isinstance(hosts, str) or not isinstance(hosts, Iterable):
+        raise TypeError(f"hosts={hosts!r}: give a list of hosts' names, as in hosts=[{hosts!r}], or a function of a HostView")
+    return tuple(map(_name_of, cast("Any", hosts)))
+
+
+def _name_of(host: Any) -> str:
+    name = host if isinstance(host, str) else getattr(host, "name", None)
+    if not isinstance(name, str):
+        raise TypeError(f"hosts=: {host!r} is no host; give its name")
+    return name
 
 
 def _pickle_data(data: object) -> bytes | None:

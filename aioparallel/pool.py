@@ -10,138 +10,33 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, cast
 from weakref import ref
 
-from ._jobs.task import Task
+from ._jobs.submitting import PoolView, Submitter
 from ._observe.subscription import Subscription
 from ._worker import context
 from ._worker.machine import descriptor_limit
-from .config import SSH, HostAdded, HostRemoved, Settings, given, unset
+from .config import SSH, HostAdded, HostRemoved, Settings, as_value, given, unset
 from .errors import HostError, PoolClosed, UsageError
 from .events import Event
 from .options import DEFAULTS, Options
-from .status import PoolStatus
+from .policies import Hosts, HostView, Selection, Slots
+from .status import PoolStatus, SlotStatus
 
 if TYPE_CHECKING:
     from ._hosts.base import Host
     from ._jobs.making import Maker
-    from ._jobs.results import Results
     from ._scheduler.engine import Engine
 
-    Source = Iterable[Any] | AsyncIterable[Any]
-
-__all__ = ["Pool"]
-
-P = ParamSpec("P")
-T = TypeVar("T")
+__all__ = ["Pool", "PoolView"]
 
 DESCRIPTORS_A_SLOT = 4
 DESCRIPTORS_BESIDES = 32
 _get_running_loop = asyncio._get_running_loop
-
-
-class Submitter:
-    """The verbs that a pool and its views share."""
-
-    _pool: Pool
-    _options: Options
-
-    @overload
-    def submit(self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
-    @overload
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
-        """Have `fn(*args, **kwargs)` run in a slot, and return its task at once.
-
-        Everything is pickled here: later changes of arguments, globals or cells do not reach the task. An `async def` function runs to
-        its end in the slot. Raises SerializationError for what cannot be pickled, PoolClosed, and UsageError when called from another
-        thread or event loop than the pool's.
-        """
-        pool = self._pool
-        if _get_running_loop() is not pool._loop or pool._phase != "open":
-            pool._check_open()
-        return pool._maker.make(self._options, fn, args, kwargs)
-
-    @overload
-    def map(
-        self, fn: Callable[..., Coroutine[Any, Any, T]], /, *iterables: Source, limit: int | None = None, ordered: bool = True,
-        chunk: int | None = None, on_error: Literal["raise"] = "raise",
-    ) -> Results[T]: ...  # fmt: skip
-    @overload
-    def map(
-        self, fn: Callable[..., Coroutine[Any, Any, T]], /, *iterables: Source, limit: int | None = None, ordered: bool = True,
-        chunk: int | None = None, on_error: Literal["return"],
-    ) -> Results[T | Exception]: ...  # fmt: skip
-    @overload
-    def map(
-        self, fn: Callable[..., T], /, *iterables: Source, limit: int | None = None, ordered: bool = True,
-        chunk: int | None = None, on_error: Literal["raise"] = "raise",
-    ) -> Results[T]: ...  # fmt: skip
-    @overload
-    def map(
-        self, fn: Callable[..., T], /, *iterables: Source, limit: int | None = None, ordered: bool = True,
-        chunk: int | None = None, on_error: Literal["return"],
-    ) -> Results[T | Exception]: ...  # fmt: skip
-    def map(
-        self,
-        fn: Callable[..., Any],
-        /,
-        *iterables: Source,
-        limit: int | None = None,
-        ordered: bool = True,
-        chunk: int | None = None,
-        on_error: Literal["raise", "return"] = "raise",
-    ) -> Results[Any]:
-        """Have `fn` run on every item, and return the results: `await` them as a list, or iterate them with `async for`.
-
-        iterables: one or several, as for the built-in `map`; asynchronous and endless ones too. limit: items taken from them and not yet
-        given to you, at the most (None: as many as keep the slots busy). ordered=False: results as they come. chunk: items that travel
-        as one attempt (None: as many as make a few milliseconds of work; 1: each for itself). on_error="raise": the first failure stops
-        the map, kills what is under way and names the item's index in a note; "return": the exception stands in the result's place.
-
-        With `timeout`, `deadline`, `memory`, `grace`, `isolate` or `idempotent=False` each item travels for itself. Raises ValueError
-        for what cannot be.
-        """
-        from ._jobs.mapping import make_map  # not needed by who only submits, and 3 ms to import
-
-        pool = self._pool
-        pool._check_open()
-        return make_map(pool._maker, pool._check_open, pool._engine.slots, self._options, fn, iterables, limit, ordered, chunk, on_error)
-
-    def options(self, **changes: Any) -> PoolView:
-        """Return a view of the pool whose calls are made differently; the pool itself does not change.
-
-        timeout: seconds one attempt may run. deadline: seconds from submit over queue, attempts and retries. retries: further attempts
-        after one that failed. memory: bytes an attempt's process tree may hold beyond the idle slot. name, data: for `task.name`,
-        `task.data`. idempotent=False: never run twice. grace: seconds between asking an attempt to stop and killing it. isolate: a
-        fresh slot for each call. copy=False: large buffers are not snapshotted. Raises ValueError or TypeError for what cannot be.
-        """
-        options = self._options.but(changes)
-        self._pool._check_options(options)
-        return PoolView(self._pool, options)
-
-
-class PoolView(Submitter):
-    """A pool with other options; see `Pool.options`."""
-
-    __slots__ = ("_options", "_pool")
-
-    def __init__(self, pool: Pool, options: Options) -> None:
-        self._pool = pool
-        self._options = options
-
-    def __repr__(self) -> str:
-        changed = {name: getattr(self._options, name) for name in ("timeout", "deadline", "retries", "memory", "grace", "isolate")}
-        shown = ", ".join(f"{name}={value}" for name, value in changed.items() if value != getattr(DEFAULTS, name))
-        return f"<options({shown}) of {self._pool!r}>"
-
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        self._pool.__reduce_ex__(protocol)
-        raise AssertionError
 
 
 class Pool(Submitter):
@@ -154,6 +49,7 @@ class Pool(Submitter):
     that is up (and none here), after which what waits fails with HostLost. reserve: CPUs of this machine that `local=None` leaves free;
     None: 1 where there are hosts.
     name: for messages. seed: what each task's own seed is derived from; None: drawn. preload: modules that every slot has imported.
+    selection: the policy that chooses hosts (`aioparallel.policies`); None: where a task is expected to end first.
     max_tasks_per_slot: a slot is replaced after so many. python: the interpreter of the slots, where this program has none of its own.
 
     Use it with `async with`: leaving normally waits for unfinished tasks, leaving by an exception or a cancellation kills them.
@@ -175,6 +71,7 @@ class Pool(Submitter):
         max_tasks_per_slot: int | None = unset("max_tasks_per_slot"),
         python: str | None = unset("python"),
         reserve: int | None = unset("reserve"),
+        selection: Selection | None = unset("selection"),
         heartbeat: float = unset("heartbeat"),
         orphan_after: float = unset("orphan_after"),
         lost_grace: float = unset("lost_grace"),
@@ -183,6 +80,7 @@ class Pool(Submitter):
         arguments = given(locals())
         del arguments["self"]
         self._settings = Settings(**arguments)
+        self._seed = int.from_bytes(os.urandom(8), "little") if self._settings.seed is None else self._settings.seed
         self._begin()
 
     def _begin(self) -> None:
@@ -222,6 +120,7 @@ class Pool(Submitter):
 
             self._engine = Engine(hosts, settings, publish=self._publish)
             self._maker = Maker(self._loop, self._engine)
+            self._engine.keeping.follow(self._settings.hosts, self._make_host)
         except BaseException:
             self._phase = "closed"
             for host in hosts:
@@ -233,8 +132,12 @@ class Pool(Submitter):
     def _make_hosts(self) -> list[Host]:
         from ._hosts.building import build
 
-        seed = int.from_bytes(os.urandom(8), "little") if self._settings.seed is None else self._settings.seed
-        return build(self._settings, seed)
+        return build(self._settings, self._seed)
+
+    def _make_host(self, host: Any) -> Host:
+        from ._hosts.building import build_far
+
+        return build_far(as_value(host), self._settings, self._seed)
 
     def _check_descriptors(self) -> None:
         soft, hard = descriptor_limit()
@@ -310,13 +213,14 @@ class Pool(Submitter):
                 if (subscription := reader()) is not None:
                     subscription.end()
 
-    async def ready(self, slots: int | None = None, *, timeout: float | None = None) -> Self:
-        """Open the pool if need be, and return it when so many slots are up (None: when every host is up, or has failed once).
+    async def ready(self, slots: int | None = None, *, hosts: int | None = None, timeout: float | None = None) -> Self:
+        """Open the pool if need be, and return it when so many slots and hosts are up; without numbers: when every host has been tried.
 
         Raises HostError when that will never be, TimeoutError after `timeout` seconds. If cancelled: the pool stays as it is.
         """
-        if slots is not None and (type(slots) is not int or slots < 1):
-            raise ValueError(f"slots={slots!r}: give a number of slots (1 or more), or None")
+        for name, number in (("slots", slots), ("hosts", hosts)):
+            if number is not None and (type(number) is not int or number < 1):
+                raise ValueError(f"{name}={number!r}: give a number of {name} (1 or more), or None")
         if (wanted := slots or 0) > self._settings.local_slots and not self._settings.hosts:
             raise ValueError(f"slots={slots}: this pool has {self._settings.local_slots} at the most; ask for more with local=")
         if self._phase == "new":
@@ -324,13 +228,51 @@ class Pool(Submitter):
         self._check_here()
         engine = self._engine
         engine.want(wanted)
+
+        def is_ready() -> bool:
+            return engine.has_up(wanted, hosts or 0) or engine.failed is not None or engine.closing is not None
+
         async with asyncio.timeout(timeout):
-            await engine.wait_until(lambda: engine.has_up(wanted) or engine.failed is not None or engine.closing is not None)
+            await engine.wait_until(is_ready)
         if engine.closing is not None:
             raise PoolClosed(engine.closing)
-        if engine.failed is not None and not (engine.has_up(wanted) if wanted else engine.any_up):
+        if engine.failed is not None and not (engine.has_up(wanted, hosts or 0) if wanted or hosts else engine.any_up):
             raise HostError(*engine.failed)
         return self
+
+    # --- hosts
+
+    async def add_host(self, host: str | SSH | Any) -> HostView:
+        """Take in one more host, and return it when it is up, or could not be reached once: then it is tried again.
+
+        Raises UsageError where the pool has one of that name. If cancelled: the host stays.
+        """
+        self._check_here()
+        added = self._make_host(host)
+        engine = self._engine
+        engine.keeping.add(added)
+        await engine.wait_until(lambda: engine.has_tried(added.name) or engine.closing is not None)
+        return self._engine.state.hosts[added.name].view
+
+    async def remove_host(self, host: str | HostView, *, drain: bool = True) -> None:
+        """Use a host no more, and return when everything there is dead.
+
+        drain: what runs there may finish; what has not begun goes elsewhere at once. Without, what runs there is killed and runs again
+        elsewhere (with `idempotent=False`: fails with HostLost). Raises UsageError for a host that the pool does not have, and for this
+        machine. If cancelled: the host goes all the same.
+        """
+        self._check_here()
+        await self._engine.keeping.remove(host if isinstance(host, str) else host.name, drain)
+
+    @property
+    def hosts(self) -> Mapping[str, HostView]:
+        """The hosts by name, as they are at each look; this machine is "local". None until the pool is open."""
+        return Hosts(lambda: self._engine.state.hosts if self._opened_at else {})
+
+    @property
+    def slots(self) -> Sequence[SlotStatus]:
+        """The slots that live, of all hosts, as they are at each look."""
+        return Slots(lambda: self._engine.slot_states() if self._opened_at else ())
 
     # --- tasks
 
@@ -358,6 +300,8 @@ class Pool(Submitter):
     def _check_options(self, options: Options) -> None:
         if self._settings.serial and (options.timeout is not None or options.memory is not None):
             raise UsageError('Pool(local="serial") runs tasks in this process, where timeout= and memory= cannot be kept')
+        if options.is_placed and self._phase == "open":
+            self._engine.check_placement(options)
 
     # --- looking
 

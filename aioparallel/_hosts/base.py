@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from .._jobs.task import Attempt
@@ -120,6 +120,12 @@ class Host(ABC):
     name: str
     slots: int
     """How many slots it offers at the most; 0: that is known when it is up."""
+    weight: float = 1.0
+    """How fast one of its slots is; 1.0: as this machine's."""
+    labels: Mapping[str, str] = {}
+    """What `pool.options(labels=)` may ask for."""
+    is_gone = False
+    """Whether it was closed, and has nothing more to say."""
     far = False
     """Whether it feeds its slots itself: then `launch` and `kill` name no slot, and `spawn`, `recall` and `retire` are never called."""
 

@@ -46,7 +46,8 @@ def _by_ssh(host: SSH, more: dict[str, Any]) -> Host:
     }  # fmt: skip
     options = {name: value for name, value in given.items() if value is not None}
     return SSHHost(
-        host.name, address, options, slots=host.slots, python=host.python, environ=dict(host.env), folder=host.cwd, **more
+        host.name, address, options, slots=host.slots, python=host.python, environ=dict(host.env), folder=host.cwd, weight=host.weight,
+        labels=host.labels, **more,
     )  # fmt: skip
 
 

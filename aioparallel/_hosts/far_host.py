@@ -11,7 +11,7 @@ import asyncio
 import os
 import random
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._jobs.task import Attempt
@@ -46,8 +46,12 @@ class FarHost(Host):
         orphan_after: float = 60.0,
         environ: dict[str, str] | None = None,
         folder: str | None = None,
+        weight: float = 1.0,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
+        self.weight = weight
+        self.labels = dict(labels or {})
         self.slots = slots or 0
         names = [str.__str__(module) for module in preload]  # marshal takes no strings of other classes
         self._config = {
@@ -60,7 +64,7 @@ class FarHost(Host):
         self._generation = 0
         self._link: FarLink | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._closing = self._reported = False
+        self._closing = False
         self._unburied = False
         """Whether an agent was lost that had not said that everything there is dead."""
         self._lost = asyncio.Event()
@@ -147,8 +151,8 @@ class FarHost(Host):
 
     def _gone(self, reason: str) -> None:
         """The pool is closed, and nothing more can be done here."""
-        if not self._reported:
-            self._reported = True
+        if not self.is_gone:
+            self.is_gone = True
             self._reports.host_down(self.name, reason, {})
 
     # --- orders (see `Host`); the agent binds attempts to slots, so none names one

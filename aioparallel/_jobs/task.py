@@ -51,6 +51,7 @@ class Place(Protocol):
     host: str
     index: int
     pid: int | None
+    weight: float
 
 
 class Attempt:

@@ -1,4 +1,4 @@
-"""Which waiting task goes to which far host."""
+"""Which waiting task goes to which far host, while so much waits that it hardly matters."""
 
 from __future__ import annotations
 
@@ -13,42 +13,47 @@ if TYPE_CHECKING:
     from .state import State
 
 
-def fill(state: State, actions: list[Action]) -> None:
+def fill(state: State, now: float, actions: list[Action]) -> None:
     """Send to far hosts what waits, each its even share, the one where it would begin first before the others."""
     queue = state.queue
-    hosts = sorted((host.backlog for host in state.hosts.values() if host.backlog is not None and host.backlog.width), key=_wait)
-    left = sum(backlog.width for backlog in hosts)
+    hosts = [host.backlog for host in state.hosts.values() if host.backlog is not None and host.backlog.width and not host.leaving]
+    hosts.sort(key=lambda backlog: backlog.wait(now))
+    left = sum(backlog.power for backlog in hosts)
     for backlog in hosts:
         if not queue:
             break
-        share = -(-len(queue) * backlog.width // left)
-        left -= backlog.width
+        share = int(len(queue) * backlog.power / left) + 1
+        left -= backlog.power
         batch: list[Attempt] = []
         while len(batch) < share and (task := queue.head()) is not None:
-            estimate = state.estimate(task)
+            estimate = state.estimate(task) / backlog.weight
             if not backlog.takes(task, estimate):
                 break
             queue.pop()
-            batch.append(_attempt(task, backlog, estimate))
+            batch.append(attempt(task, backlog, estimate, now))
         if batch:
-            actions.append(Launch(backlog.host, FAR, batch, 0.0))
+            launch(state, backlog, batch, actions)
     if state.isolated:
-        _fill_isolated(state, hosts, actions)
+        _fill_isolated(state, hosts, now, actions)
 
 
-def _fill_isolated(state: State, hosts: list[Backlog], actions: list[Action]) -> None:
+def _fill_isolated(state: State, hosts: list[Backlog], now: float, actions: list[Action]) -> None:
     for backlog in hosts:
         while len(backlog.attempts) < backlog.width and (task := state.isolated.head()) is not None:
             state.isolated.pop()
-            actions.append(Launch(backlog.host, FAR, [_attempt(task, backlog, state.estimate(task))], 0.0))
+            launch(state, backlog, [attempt(task, backlog, state.estimate(task) / backlog.weight, now)], actions)
 
 
-def _wait(backlog: Backlog) -> float:
-    return backlog.wait
-
-
-def _attempt(task: Task[Any], backlog: Backlog, estimate: float) -> Attempt:
-    task._attempt = attempt = Attempt(task, task._attempt, backlog, estimate)
+def attempt(task: Task[Any], backlog: Backlog, estimate: float, now: float) -> Attempt:
+    """Put a task on a far host; `launch` sends it."""
+    task._attempt = begun = Attempt(task, task._attempt, backlog, estimate)
     task._state = LAUNCHED[task._state]
-    backlog.add(attempt)
-    return attempt
+    backlog.add(begun, now)
+    return begun
+
+
+def launch(state: State, backlog: Backlog, batch: list[Attempt], actions: list[Action]) -> None:
+    """Send attempts to their host."""
+    actions.append(Launch(backlog.host, FAR, batch, 0.0))
+    if backlog.behind > 0:
+        state.silence_due = min(state.silence_due, backlog.silent_until())

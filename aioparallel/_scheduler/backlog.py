@@ -11,7 +11,7 @@ from typing import Any
 
 from .._jobs.task import Attempt, Task
 from ..status import BUSY, IDLE, STARTING, UNCONFIRMED, SlotStatus
-from .ledger import AHEAD_SECONDS, is_big
+from .ledger import AHEAD_SECONDS, SILENCE, SILENCE_SECONDS, is_big
 
 FAR = -1
 """The number of a slot that is not known."""
@@ -22,10 +22,11 @@ FILL_SECONDS = 0.004
 class FarSlot:
     """A slot of a far host, as its agent tells of it."""
 
-    __slots__ = ("done", "host", "incarnation", "index", "pid", "running", "unconfirmed")
+    __slots__ = ("done", "host", "incarnation", "index", "pid", "running", "unconfirmed", "weight")
 
-    def __init__(self, host: str, index: int, incarnation: int, pid: int | None) -> None:
+    def __init__(self, host: str, index: int, incarnation: int, pid: int | None, weight: float) -> None:
         self.host = host
+        self.weight = weight
         self.index = index
         self.incarnation = incarnation
         self.pid = pid
@@ -46,10 +47,16 @@ class FarSlot:
 class Backlog:
     """Attempts that were sent to a far host; for an attempt that no slot is known of, this is its place."""
 
-    __slots__ = ("_newest", "attempts", "host", "index", "load", "pid", "round_trip", "slots", "width")
+    __slots__ = ("_newest", "attempts", "heard", "host", "index", "load", "pid", "round_trip", "slots", "stuck", "weight", "width")
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, weight: float = 1.0) -> None:
         self.host = host
+        self.weight = weight
+        """How fast its slots are."""
+        self.heard = 0.0
+        """When it last answered, or was last given work while it had none (CLOCK_MONOTONIC seconds)."""
+        self.stuck = False
+        """Whether work was called back from it: until it says which, no more waits there."""
         self.index = FAR
         self.pid: int | None = None
         self.width = 0
@@ -65,10 +72,26 @@ class Backlog:
         self._newest: dict[int, int] = {}
         """The latest incarnation of each that was heard of."""
 
+    def wait(self, now: float) -> float:
+        """Return the seconds (estimated) until something that is sent now would begin, and its answer could be back."""
+        if len(self.attempts) < self.width:
+            return self.round_trip
+        return self.round_trip + self.load / max(1, self.width) + max(0.0, now - self.silent_until())
+
+    def silent_until(self) -> float:
+        """Return until when (CLOCK_MONOTONIC seconds) its silence is nothing out of the ordinary."""
+        expected = SILENCE * self.load / len(self.attempts) if self.attempts else 0.0
+        return self.heard + self.round_trip + max(expected, SILENCE_SECONDS)
+
     @property
-    def wait(self) -> float:
-        """Seconds (estimated) until something that is sent now would begin."""
-        return self.round_trip / 2 + (0.0 if len(self.attempts) < self.width else self.load / self.width)
+    def power(self) -> float:
+        """How many slots of weight 1 it is as good as."""
+        return self.width * self.weight
+
+    @property
+    def behind(self) -> int:
+        """How many of its attempts no slot can have begun."""
+        return len(self.attempts) - self.width
 
     def takes(self, task: Task[Any], estimate: float) -> bool:
         """Return whether this task may be sent now."""
@@ -76,12 +99,14 @@ class Backlog:
             return True
         if task._options.idempotent is False:
             return False  # if the host were lost, nobody could say whether it had begun
-        if estimate > AHEAD_SECONDS or is_big(task):
+        if estimate > AHEAD_SECONDS or self.stuck or is_big(task):
             return False
         return self.load + estimate <= self.width * (self.round_trip + FILL_SECONDS)
 
-    def add(self, attempt: Attempt) -> None:
+    def add(self, attempt: Attempt, now: float) -> None:
         """Take note of an attempt that is sent."""
+        if not self.attempts:
+            self.heard = now
         self.attempts[attempt.ident] = attempt
         self.load += attempt.estimate
 
@@ -96,7 +121,7 @@ class Backlog:
         """Return what is known of a slot. The last answers of one that has ended may come behind that news, and make it no living one."""
         slot = self.slots.get(index)
         if slot is None or slot.incarnation != incarnation:
-            slot = FarSlot(self.host, index, incarnation, None)
+            slot = FarSlot(self.host, index, incarnation, None, self.weight)
             if incarnation > self._newest.get(index, 0):
                 self._newest[index] = incarnation
                 self.slots[index] = slot

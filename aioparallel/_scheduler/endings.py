@@ -16,7 +16,7 @@ from .queue import Queue
 from .stimuli import Action, Emit, Fail, Settle, SettleCancelled
 
 if TYPE_CHECKING:
-    from .hosts import HostRecord
+    from .host_record import HostRecord
     from .state import State
 
 LOST_LINK = 81
@@ -51,7 +51,7 @@ class Endings:
         _, flags, began, seconds, cpu, peak, payload, buffers = outcome
         self.run_seconds += seconds
         if flags == OK and task._state == RUNNING:
-            self._learn(task, seconds)
+            self._learn(task, seconds * attempt.slot.weight)
             task._state = _AFTER_SUCCESS
             self.succeeded += 1
             if peak or buffers or task._buffers or attempt.before is not None or task._sink is not None:
@@ -166,9 +166,8 @@ class Endings:
             return
         self._state.requeue([attempt], "lost", now, actions)
 
-    def fail_waiting(self, queue: Queue, now: float, actions: list[Action]) -> None:
-        """No host will ever offer a slot for these: say so."""
-        host = next(host for host in self._state.hosts.values() if host.failed is not None)
+    def fail_waiting(self, queue: Queue, host: HostRecord, now: float, actions: list[Action]) -> None:
+        """No host will ever offer a slot for these, and this one is to be named: say so."""
         for task in queue.take_all():
             self.failed(task, HostError(host.name, host.failed or ""), None, now, actions)
 

@@ -20,17 +20,19 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .._hosts.base import Death, Host, Outcome, is_shortage
-from .._jobs.task import Attempt, Task
+from .._hosts.base import Host, Outcome, is_shortage
+from .._jobs.task import Task
 from .._wire.arena import clear as clear_arena
-from .._wire.memory import Buffer
-from .._wire.messages import STATUS
 from ..config import Settings
-from ..errors import HostError
-from ..events import Event, TaskProgressed
-from ..status import RETIRING, PoolStatus
+from ..errors import HostError, UsageError
+from ..events import Event
+from ..options import Options
+from ..status import RETIRING, PoolStatus, SlotStatus
 from . import overview
-from .far_news import FarNews
+from .alone import impossible
+from .keeping import Keeping
+from .lanes import allowed_by
+from .near_news import NearNews
 from .settling import Settler
 from .state import State
 from .stimuli import (
@@ -46,14 +48,11 @@ from .stimuli import (
     HostUp,
     Kill,
     Launch,
-    Missed,
     Recall,
     Recalled,
     Retire,
     Settle,
     SettleCancelled,
-    SlotDied,
-    SlotUp,
     Spawn,
     Submitted,
     Want,
@@ -74,17 +73,17 @@ BURST = 256
 _clock = time.monotonic
 
 
-class Engine(FarNews):
+class Engine(NearNews):
     """Performs actions; owns every asyncio task of a pool. One per open pool."""
 
     def __init__(self, hosts: list[Host], settings: Settings, *, publish: Callable[[Event], None]) -> None:
         self.loop = asyncio.get_running_loop()
         self.epoch = time.time() - _clock()
-        self.hosts = {host.name: host for host in hosts}
-        slots = {host.name: host.slots for host in hosts}
-        far = [host.name for host in hosts if host.far]
-        most, lost_grace = settings.max_tasks_per_slot, settings.lost_grace
-        self.state = State(slots, far=far, max_tasks_per_slot=most, lost_grace=lost_grace, epoch=self.epoch)
+        self.hosts = {host.name: host for host in hosts if not host.far}
+        self.state = State(
+            {host.name: host.slots for host in self.hosts.values()}, max_tasks_per_slot=settings.max_tasks_per_slot,
+            lost_grace=settings.lost_grace, selection=settings.selection, epoch=self.epoch, seed=settings.seed or time.time_ns(),
+        )  # fmt: skip
         self.notes: list[str] = []
         self.ended: Future[None] = self.loop.create_future()
         """Done when every process of the pool is dead."""
@@ -104,9 +103,12 @@ class Engine(FarNews):
         self._perform = self._all_performers()
         self._main = self.loop.create_task(self._restart_lost_hosts(), name="aioparallel engine")
         self._main.add_done_callback(self._main_ended)
+        self.keeping = Keeping(self)
         for host in hosts:
-            host.attach(self)
-        self._keepers = [self.loop.create_task(host.keep_up(), name=f"aioparallel host {host.name}") for host in hosts if host.far]
+            if host.far:
+                self.keeping.add(host)
+            else:
+                host.attach(self)
 
     def _all_performers(self) -> dict[type, Callable[[Any], None]]:
         return {
@@ -261,10 +263,17 @@ class Engine(FarNews):
         """Whether a host has come up."""
         return bool(self._up)
 
-    def has_up(self, slots: int) -> bool:
-        """Return whether so many slots are up (0: whether every host is up, or has failed once)."""
-        if not slots:
-            return all(host.name in self._up or host.failed is not None or host.reason for host in self.state.hosts.values())
+    def has_tried(self, host: str) -> bool:
+        """Return whether a host is up, or has failed once."""
+        record = self.state.hosts.get(host)
+        return record is None or host in self._up or record.failed is not None or bool(record.reason)
+
+    def has_up(self, slots: int, hosts: int = 0) -> bool:
+        """Return whether so many slots and hosts are up (0 of both: whether every host is up, or has failed once)."""
+        if not slots and not hosts:
+            return all(self.has_tried(host) for host in self.hosts) and (bool(self.hosts) or not self.state.hosts_may_come)
+        if sum(host.name in self._up for host in self.state.hosts.values()) < hosts:
+            return False
         far = sum(slot.pid is not None for host in self.state.hosts.values() if host.backlog for slot in host.backlog.slots.values())
         return far + sum(slot.pid is not None and slot.state != RETIRING for slot in self.state.slots.values()) >= slots
 
@@ -277,6 +286,17 @@ class Engine(FarNews):
         """Return what `Pool.status` shows."""
         self._turn()
         return overview.status(self.state, tuple(self.notes), name, phase, self.slots(), uptime)
+
+    def slot_states(self) -> tuple[SlotStatus, ...]:
+        """Return what `Pool.slots` shows."""
+        self._turn()
+        return overview.slots(self.state)
+
+    def check_placement(self, options: Options) -> None:
+        """Raise UsageError for options that no host of the pool allows, nor any that may come."""
+        allowed = allowed_by(self.state, options)
+        if allowed is not None and not allowed and not self.state.hosts_may_come:
+            raise UsageError(impossible(self.state, options))
 
     # --- actions
 
@@ -291,12 +311,15 @@ class Engine(FarNews):
         self.loop.call_later(CLOSE_SECONDS, self._give_up, name)
 
     def _give_up(self, name: str) -> None:
-        if not self.ended.done():
-            log.warning("host %s did not confirm in %.0f s that everything is dead; its agent is killed", name, CLOSE_SECONDS)
-            host = self.hosts[name]
-            host.kill_agent()
-            host.abandon()
-            self.host_down(name, "it did not answer", {})
+        host = self.hosts.get(name)
+        if host is None or host.is_gone or self.ended.done():
+            return
+        log.warning("host %s did not confirm in %.0f s that everything is dead; its agent is killed", name, CLOSE_SECONDS)
+        host.kill_agent()
+        host.abandon()
+        self.host_down(name, "it did not answer", {})
+        if self.state.closing is None:
+            self.keeping.forget(name)
 
     # --- reports of the hosts (see `_hosts/base.Reports`)
 
@@ -304,47 +327,6 @@ class Engine(FarNews):
         """See `Reports`."""
         self._restarts = 0
         self.feed(Answered(host, index, incarnation, outcomes))
-
-    def part(self, host: str, index: int, incarnation: int, ident: int, status: int, body: Buffer) -> None:
-        """See `Reports`."""
-        attempt: Attempt | None
-        if self.hosts[host].far:
-            attempt = self.state.backlog(host).attempts.get(ident)
-            if attempt is None:
-                return
-        else:
-            slot = self.state.slots.get((host, index))
-            if slot is None or slot.incarnation != incarnation or not slot.outstanding or slot.outstanding[0].ident != ident:
-                return
-            attempt = slot.outstanding[0]
-            slot.heard = _clock()
-        attempt.task._sink.part(attempt, status & STATUS, body)
-
-    def progressed(self, host: str, ident: int, done: float, total: float) -> None:
-        """See `Reports`."""
-        if self.state.watched:
-            event = TaskProgressed(
-                at=_clock() + self.epoch, task=ident >> 16, attempt=ident & 0xFFFF, done=done, total=total if total == total else None
-            )
-            self._publish(event)
-
-    def slot_up(self, host: str, index: int, incarnation: int, pid: int) -> None:
-        """See `Reports`."""
-        self.feed(SlotUp(host, index, incarnation, pid))
-
-    def slot_died(self, host: str, death: Death) -> None:
-        """See `Reports`."""
-        log.debug("slot %s/%d died: %s", host, death.slot, death)
-        self.feed(SlotDied(host, death))
-
-    def missed(self, host: str, index: int, incarnation: int, ident: int) -> None:
-        """See `Reports`."""
-        self.feed(Missed(host, index, incarnation, ident))
-
-    def noticed(self, host: str, text: str) -> None:
-        """See `Reports`."""
-        log.warning("host %s: %s", host, text)
-        self.notes.append(f"{host}: {text}")
 
     def host_up(self, host: str) -> None:
         """See `Reports`."""
@@ -358,11 +340,15 @@ class Engine(FarNews):
 
     def host_down(self, host: str, reason: str, unbegun: dict[int, int]) -> None:
         """See `Reports`."""
+        if host not in self.hosts:
+            return
         self._up.discard(host)
         self.feed(HostDown(host, reason, unbegun))
         if self.state.closing is not None:
             if not self.ended.done() and all(record.down for record in self.state.hosts.values()):
                 self.ended.set_result(None)
+        elif self.state.hosts[host].leaving:
+            self.keeping.went_down(host)
         elif self.hosts[host].far:
             log.warning("host %s was lost (%s); it is tried again", host, reason)
         else:
@@ -386,8 +372,8 @@ class Engine(FarNews):
                 await asyncio.shield(self.ended)
             except asyncio.CancelledError as error:
                 cancelled = error
-        for keeper in (self._main, *self._keepers):
-            keeper.cancel()
+        self._main.cancel()
+        self.keeping.stop()
         if self.outputs is not None:
             self.outputs.close()
         clear_arena()

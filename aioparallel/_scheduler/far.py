@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from .._hosts.base import Death, Outcome
 from .._jobs.task import Attempt, Task
-from ..errors import HostLost
 from ..events import AttemptStarted, HostUp as HostUpEvent, SlotEnded, SlotStarted
-from ..status import QUEUED
+from .alone import look_who_is_alone
 from .assign import assign
 from .backlog import FAR, Backlog
+from .evening import even_out
+from .leaving import go_on
 from .stimuli import Action, Bound, Emit, FarAnswered, FarRoundTrip, FarUnreachable, FarUp, Kill, Settle, Want, Withdraw, Withdrawn
 
 if TYPE_CHECKING:
-    from .hosts import HostRecord
+    from .host_record import HostRecord
     from .state import State
 
 
@@ -36,6 +37,7 @@ def call_back(attempt: Attempt, actions: list[Action]) -> None:
 def answered(state: State, stimulus: FarAnswered, now: float, actions: list[Action]) -> None:
     """A slot of a far host gave answers."""
     backlog = state.backlog(stimulus.host)
+    backlog.heard, backlog.stuck = now, False
     slot = backlog.slot(stimulus.slot, stimulus.incarnation)
     settled: list[Task[Any]] = []
     actions.append(Settle(settled))
@@ -48,7 +50,10 @@ def answered(state: State, stimulus: FarAnswered, now: float, actions: list[Acti
         slot.done += 1
         state.endings.ended(attempt, outcome, now, settled, actions)
     slot.running = None
+    go_on(state.hosts[stimulus.host], actions)
     assign(state, now, actions)
+    if len(backlog.attempts) < backlog.width:
+        even_out(state, backlog.round_trip, actions)
 
 
 def bound(state: State, stimulus: Bound, now: float, actions: list[Action]) -> None:
@@ -69,6 +74,7 @@ def withdrawn(state: State, stimulus: Withdrawn, now: float, actions: list[Actio
     backlog = state.backlog(stimulus.host)
     back = [attempt for ident in stimulus.idents if (attempt := backlog.take(ident)) is not None]
     state.requeue(back, "recalled", now, actions)
+    go_on(state.hosts[stimulus.host], actions)
     assign(state, now, actions)
 
 
@@ -95,6 +101,7 @@ def slot_died(state: State, host: HostRecord, death: Death, now: float, actions:
     if attempt is not None:
         attempt.slot = slot
         state.endings.killed(attempt, death, now, actions)
+    go_on(host, actions)
     assign(state, now, actions)
 
 
@@ -104,6 +111,7 @@ def up(state: State, stimulus: FarUp, now: float, actions: list[Action]) -> None
     host.down, host.reason = False, ""
     state.endings.end_limbo(host, now, actions)
     state.backlog(stimulus.host).width = host.slots = stimulus.slots
+    state.resized()
     if state.watched:
         actions.append(Emit(HostUpEvent(at=now + state.epoch, host=host.name)))
     if state.wanted:
@@ -121,7 +129,7 @@ def unreachable(state: State, stimulus: FarUnreachable, now: float, _: list[Acti
     """A far host could not be reached."""
     host = state.hosts[stimulus.host]
     host.reason = stimulus.reason
-    look_whether_alone(state, now)
+    look_who_is_alone(state, now)
 
 
 def down(state: State, host: HostRecord, reason: str, now: float, actions: list[Action]) -> None:
@@ -129,30 +137,8 @@ def down(state: State, host: HostRecord, reason: str, now: float, actions: list[
     assert host.backlog is not None
     host.reason = reason
     attempts = list(host.backlog.attempts.values())
-    host.backlog = Backlog(host.name)
+    host.backlog = Backlog(host.name, host.weight)
+    state.resized()
     for attempt in reversed(attempts):
         state.endings.lost(attempt, reason, now, actions)
-    look_whether_alone(state, now)
-
-
-def look_whether_alone(state: State, now: float) -> None:
-    """Start the clock where no host is left to wait for."""
-    if not state.alone and is_alone(state):
-        state.alone = True
-        state.at(now + state.lost_grace, "alone", None)
-
-
-def is_alone(state: State) -> bool:
-    """Return whether no host is up, and none is near."""
-    return all(host.backlog is not None and not host.backlog.width for host in state.hosts.values())
-
-
-def give_up(state: State, now: float, actions: list[Action]) -> None:
-    """No host was up for `lost_grace` seconds: whatever waits is told so."""
-    state.alone = False
-    if not is_alone(state):
-        return
-    reasons = "; ".join(f"{host.name}: {host.reason or 'not reached yet'}" for host in state.hosts.values())
-    for task in state.queue.take_all() + state.isolated.take_all():
-        assert task._state == QUEUED
-        state.endings.failed(task, HostLost(f"no host was up for {state.lost_grace:g} s ({reasons})"), None, now, actions)
+    look_who_is_alone(state, now)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .._hosts.base import Death
-from .._jobs.task import Task
 from ..events import HostDown as HostDownEvent, HostUp as HostUpEvent
 from ..status import STARTING
 from . import far
-from .assign import assign, begin_wanted
-from .backlog import Backlog
+from .assign import assign
+from .leaving import go_on
 from .lifecycle import slot_after
+from .near import begin_wanted, recall
 from .stimuli import Action, Emit, HostDown, HostFailed, HostUp
 
 if TYPE_CHECKING:
@@ -19,27 +19,6 @@ if TYPE_CHECKING:
 
 START_FAILURES = 5
 """So many slots in a row may die as they start before the host gives up."""
-
-
-class HostRecord:
-    """A host as the scheduler sees it."""
-
-    __slots__ = ("backlog", "down", "failed", "incarnations", "limbo", "name", "reason", "slots", "spawn_after", "start_failures")
-
-    def __init__(self, name: str, slots: int, far: bool) -> None:
-        self.name = name
-        self.slots = slots
-        self.backlog = Backlog(name) if far else None
-        """What it was sent, if it is far: then nothing below but `down` and `reason` is used."""
-        self.down = far
-        self.reason = ""
-        """Why it is down, once that is known."""
-        self.failed: str | None = None
-        self.start_failures = 0
-        self.spawn_after = 0.0
-        self.incarnations = [0] * slots
-        self.limbo: list[Task[Any]] = []
-        """Tasks that are being cancelled, whose trees the next agent will kill."""
 
 
 def start_failed(state: State, name: str, death: Death, now: float, actions: list[Action]) -> None:
@@ -73,6 +52,7 @@ def down(state: State, stimulus: HostDown, now: float, actions: list[Action]) ->
         actions.append(Emit(HostDownEvent(at=now + state.epoch, host=host.name, reason=stimulus.reason)))
     if host.backlog is not None:
         far.down(state, host, stimulus.reason, now, actions)
+        go_on(host, actions)
     for slot in [slot for slot in state.slots.values() if slot.host == host.name]:
         del state.slots[slot.key]
         begun = max(0, len(slot.outstanding) - stimulus.unbegun.get(slot.index, 0))
@@ -94,7 +74,7 @@ def failed(state: State, stimulus: HostFailed, now: float, actions: list[Action]
     for slot in [slot for slot in state.slots.values() if slot.host == host.name and slot.state == STARTING]:
         slot.state = slot_after(slot.state, "retired")  # it may never come up; if it does, it idles until the end
         if slot.outstanding:
-            state.recall(slot, actions)
+            recall(state, slot, actions)
     assign(state, now, actions)
 
 

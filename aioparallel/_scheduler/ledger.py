@@ -1,8 +1,9 @@
 """What is known of durations, and what each slot holds: the numbers behind every launch.
 
 How it works
-    For each function (by its name) a moving average of its run time: weight 1/8 for the newest, which counts at most four times the
-    average, so that one outlier does not empty the slots. A function never seen is taken to need a second: it goes out alone.
+    For each function (by its name) a moving average of its run time, as it would be on a slot of weight 1: an eighth of the newest, which
+    counts at most four times the average, so that one outlier does not empty the slots. A function never seen is taken to need a second:
+    it goes out alone.
 """
 
 from __future__ import annotations
@@ -47,8 +48,13 @@ class Ledger:
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
 
+    def knows(self, task: Task[Any]) -> bool:
+        """Return whether its estimate was learned."""
+        function = task._function
+        return task._sink is not None or (function if type(function) is str else function.name) in self._seconds  # type: ignore[union-attr]
+
     def estimate(self, task: Task[Any]) -> float:
-        """Return how long (seconds) a task is expected to run."""
+        """Return how long (seconds) a task is expected to run on a slot of weight 1."""
         if task._sink is not None:
             return task._sink.estimate  # type: ignore[no-any-return]
         function = task._function
@@ -77,10 +83,12 @@ class Slot:
 
     __slots__ = (
         "done", "exclusive", "heard", "host", "incarnation", "index", "killing", "launched", "load", "outstanding", "pid", "state", "stuck",
+        "weight",
     )  # fmt: skip
 
-    def __init__(self, host: str, index: int, incarnation: int, now: float) -> None:
+    def __init__(self, host: str, index: int, incarnation: int, now: float, weight: float = 1.0) -> None:
         self.host = host
+        self.weight = weight
         self.index = index
         self.incarnation = incarnation
         self.pid: int | None = None
@@ -120,6 +128,18 @@ class Slot:
         """Return until when (CLOCK_MONOTONIC seconds) its silence is nothing out of the ordinary."""
         expected = self.outstanding[0].estimate * SILENCE
         return self.heard + (expected if expected > SILENCE_SECONDS else SILENCE_SECONDS)
+
+    @property
+    def serves(self) -> bool:
+        """Whether it will run what it is sent."""
+        return self.state in (STARTING, IDLE, BUSY) and not self.exclusive
+
+    def remaining(self, now: float) -> float:
+        """Return how much work (estimated seconds) is left here; what runs for longer than expected may go on for as long again."""
+        if not self.outstanding:
+            return 0.0
+        ran, expected = now - self.heard, self.outstanding[0].estimate
+        return self.load - expected + (expected - ran if ran < expected else ran)
 
     def behind(self) -> float:
         """Return how much work (estimated seconds) waits behind what it runs."""

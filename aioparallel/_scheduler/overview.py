@@ -19,7 +19,7 @@ def busy(state: State) -> int:
 
 def queued(state: State) -> int:
     """Return how many tasks wait here."""
-    return len(state.queue) + len(state.isolated)
+    return sum(len(lane.queue) for lane in state.all_lanes())
 
 
 def running(state: State) -> int:
@@ -28,14 +28,19 @@ def running(state: State) -> int:
     return near + sum(len(host.backlog.attempts) for host in state.hosts.values() if host.backlog)
 
 
+def slots(state: State) -> tuple[SlotStatus, ...]:
+    """Return every living slot as users see it, near ones first."""
+    near = tuple(_slot_status(slot) for slot in sorted(state.slots.values(), key=lambda slot: slot.key))
+    far = [host.backlog for host in state.hosts.values() if host.backlog is not None]
+    return near + tuple(slot.status() for backlog in far for _, slot in sorted(backlog.slots.items()))
+
+
 def status(state: State, notes: tuple[str, ...], name: str, phase: str, max_slots: int, uptime: float) -> PoolStatus:
     """Return what `Pool.status` shows."""
     endings = state.endings
-    slots = tuple(_slot_status(slot) for slot in sorted(state.slots.values(), key=lambda slot: slot.key))
-    slots += tuple(slot.status() for host in state.hosts.values() if host.backlog for _, slot in sorted(host.backlog.slots.items()))
     notes += tuple(f"{host.name}: {host.failed or host.reason}" for host in state.hosts.values() if host.failed or host.reason)
     return PoolStatus(
-        name=name, state=phase, uptime_seconds=uptime, slots=slots, max_slots=max_slots, queued=queued(state),
+        name=name, state=phase, uptime_seconds=uptime, slots=slots(state), max_slots=max_slots, queued=queued(state),
         running=running(state), succeeded=endings.succeeded, failed=endings.failed_count,
         cancelled=endings.cancelled_count, retried=endings.retried, run_seconds=endings.run_seconds, notes=notes,
     )  # fmt: skip

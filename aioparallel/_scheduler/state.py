@@ -12,23 +12,27 @@ How it works
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from functools import partial
+from random import Random
 from typing import Any
 from weakref import ref
 
-from .._jobs.task import Attempt, Place, Task
-from .._wire.messages import ASKED
+from .._jobs.task import Attempt, Task
 from ..errors import PoolClosed, TaskTimeout
-from ..events import CancelUnconfirmed, SlotEnded, SlotStarted, TaskSubmitted
+from ..events import CancelUnconfirmed, TaskSubmitted
 from ..status import IDLE, QUEUED, RUNNING, STOPPING
-from . import far as far_rules, hosts
-from .assign import assign, begin_wanted, call_back_from_silent, even_out, replace
+from . import far as far_rules, hosts, leaving, near, slots
+from .alone import give_up, look_who_is_alone
+from .assign import assign
 from .backlog import Backlog
+from .choosing import short_of
 from .endings import Endings
-from .hosts import HostRecord
+from .evening import call_back_from_silent
+from .host_record import HostRecord
+from .lanes import Lane, queue_of
 from .ledger import Ledger, Slot
-from .lifecycle import SETTLED, slot_after, task_after
+from .lifecycle import SETTLED, task_after
+from .near import begin_wanted
 from .queue import Queue
 from .stimuli import (
     Action,
@@ -43,15 +47,14 @@ from .stimuli import (
     FarRoundTrip,
     FarUnreachable,
     FarUp,
+    HostCame,
     HostDown,
     HostFailed,
+    HostGone,
     HostUp,
-    Kill,
     Missed,
-    Recall,
     Recalled,
-    Retire,
-    Settle,
+    RemoveHost,
     SlotDied,
     SlotUp,
     Submitted,
@@ -62,8 +65,6 @@ from .timers import Timers
 
 CONFIRM_SECONDS = 5.0
 """How long a cancelled task waits for the death of its process tree, once that may be killed."""
-AGAIN_SECONDS = 0.002
-"""A kill that found its attempt not yet begun is repeated after this."""
 NEVER = float("inf")
 
 
@@ -72,31 +73,37 @@ class State:
 
     def __init__(
         self,
-        slots: dict[str, int],
+        near_hosts: dict[str, int],
         *,
-        far: Collection[str] = (),
         max_tasks_per_slot: int | None = None,
         lost_grace: float = 60.0,
+        selection: Any = None,
         epoch: float = 0.0,
+        seed: int = 0,
     ) -> None:
-        """`slots`: how many each host offers at the most, by its name; `far`: those that feed their slots themselves."""
-        self.hosts = {name: HostRecord(name, count, name in far) for name, count in slots.items()}
-        self.has_far = bool(far)
+        """`near_hosts`: how many slots each near host offers at the most, by its name."""
+        self.now = 0.0
+        self.selection = selection
+        """The policy that chooses hosts; None: LeastLoaded, and where much waits a quicker rule that comes to the same."""
+        self.random = Random(seed)  # noqa: S311 - for policies
+        self.bad_policies: set[int] = set()
+        self.layout = object()
+        """Another one whenever hosts come or go."""
+        self.short = 0.0
+        self.has_far = self.hosts_may_come = False
         self.lost_grace = lost_grace
         """So many seconds without a host that is up, and what waits is given up."""
-        self.alone = False
-        """Whether that time runs."""
         self.slots: dict[tuple[str, int], Slot] = {}
-        self.queue = Queue()
-        self.isolated = Queue()
+        self._make_lanes()
+        self.hosts = {name: HostRecord(self, name, count, False) for name, count in near_hosts.items()}
+        self.resized()
         self.ledger = Ledger()
         self.estimate = self.ledger.estimate
         self.max_tasks_per_slot = max_tasks_per_slot
         self.epoch = epoch
         self.closing: str | None = None
-        self.submitted = 0
-        self.wanted = 0
-        """So many slots somebody wished to see up."""
+        self.submitted = self.wanted = 0
+        """So many tasks there were, and so many slots somebody wished to see up."""
         self.watched = False
         """Whether somebody subscribes to events: else none is built."""
         self.endings = Endings(self)
@@ -105,20 +112,31 @@ class State:
         self.at = self._timers.at
         self._handlers = self._all_handlers()
 
+    def _make_lanes(self) -> None:
+        self.queue = Queue()
+        self.isolated = Queue()
+        self.main = Lane(self.queue, None, frozenset(), None, False)
+        self.main_isolated = Lane(self.isolated, None, frozenset(), None, True)
+        self.lanes: dict[Any, Lane] = {}
+        """For the tasks that may not go to just any host."""
+
     def _all_handlers(self) -> dict[type, Any]:
         return {
             Submitted: self._submitted,
             Wanted: self._wanted,
-            Answered: self._answered,
             CancelAsked: self._cancel_asked,
-            Recalled: self._recalled,
-            SlotUp: self._slot_up,
-            SlotDied: self._slot_died,
-            Missed: self._missed,
+            Answered: partial(slots.answered, self),
+            Recalled: partial(slots.recalled, self),
+            SlotUp: partial(slots.up, self),
+            SlotDied: partial(slots.died, self),
+            Missed: partial(slots.missed, self),
             Clock: self._clock,
             HostUp: partial(hosts.up, self),
             HostDown: partial(hosts.down, self),
             HostFailed: partial(hosts.failed, self),
+            HostCame: partial(leaving.came, self),
+            RemoveHost: partial(leaving.remove, self),
+            HostGone: partial(leaving.gone, self),
             FarUp: partial(far_rules.up, self),
             FarUnreachable: partial(far_rules.unreachable, self),
             FarRoundTrip: partial(far_rules.round_trip, self),
@@ -130,6 +148,7 @@ class State:
 
     def handle(self, stimulus: Any, now: float) -> list[Action]:
         """Take in what happened and return what must be done, in this order."""
+        self.now = now
         actions: list[Action] = []
         self._handlers[type(stimulus)](stimulus, now, actions)
         return actions
@@ -145,13 +164,27 @@ class State:
         assert backlog is not None
         return backlog
 
-    def far_width(self) -> int:
-        """Return how many slots far hosts offer."""
-        return sum(host.backlog.width for host in self.hosts.values() if host.backlog is not None) if self.has_far else 0
+    def far_power(self) -> float:
+        """Return how many slots near far hosts are as good as."""
+        return sum(host.backlog.power for host in self.hosts.values() if host.backlog is not None) if self.has_far else 0
+
+    def resized(self) -> None:
+        """Hosts came, went, or offer more slots or fewer."""
+        self.short = short_of(self)
+
+    def all_failed(self) -> bool:
+        """Return whether no host will ever begin a slot again."""
+        return bool(self.hosts) and all(host.failed is not None for host in self.hosts.values())
 
     def queue_of(self, task: Task[Any]) -> Queue:
         """Return the queue that a task waits in."""
-        return self.isolated if task._options.isolate else self.queue
+        if task._options.is_special or task._failures or task._losses:
+            return queue_of(self, task)
+        return self.queue
+
+    def all_lanes(self) -> list[Lane]:
+        """Return every lane."""
+        return [self.main, self.main_isolated, *self.lanes.values()]
 
     def unfinished(self) -> int:
         """Return how many tasks are not settled."""
@@ -167,8 +200,8 @@ class State:
         push = self.queue.push
         self.submitted += len(stimulus.tasks)
         for task in stimulus.tasks:
-            if task._options.isolate:
-                self.isolated.push(task)
+            if task._options.is_special:
+                queue_of(self, task).push(task)
             else:
                 push(task)
             if task._deadline != NEVER:
@@ -177,8 +210,8 @@ class State:
                 actions.append(Emit(TaskSubmitted(at=now + self.epoch, task=task._id, name=task.name)))
         if self.closing is not None:
             self._refuse_waiting(now, actions)
-        if self.has_far:
-            far_rules.look_whether_alone(self, now)
+        if self.has_far or not self.hosts:
+            look_who_is_alone(self, now)
         assign(self, now, actions)
 
     def _wanted(self, stimulus: Wanted, now: float, actions: list[Action]) -> None:
@@ -200,7 +233,7 @@ class State:
         if self.hosts[attempt.slot.host].backlog is not None:
             far_rules.stop(task, attempt, actions)
         else:
-            self.recall(attempt.slot, actions)
+            near.recall(self, attempt.slot, actions)
 
     def requeue(self, attempts: list[Attempt], happened: str, now: float, actions: list[Action]) -> None:
         """Put back, in order, tasks whose attempts did not begin (or were lost); settle those that may not wait any more."""
@@ -224,151 +257,6 @@ class State:
     def _too_late(self, task: Task[Any], now: float, actions: list[Action]) -> None:
         self.endings.failed(task, TaskTimeout("deadline", task._options.deadline or 0.0), None, now, actions)
 
-    # --- slots
-
-    def _slot(self, host: str, index: int, incarnation: int) -> Slot | None:
-        slot = self.slots.get((host, index))
-        return slot if slot is not None and slot.incarnation == incarnation else None
-
-    def _slot_up(self, stimulus: SlotUp, now: float, actions: list[Action]) -> None:
-        host = self.hosts[stimulus.host]
-        if host.backlog is not None:
-            far_rules.slot_up(self, host, *stimulus[1:], now, actions)
-            return
-        slot = self._slot(*stimulus[:3])
-        if slot is None:
-            return
-        slot.pid = stimulus.pid
-        slot.heard = now
-        slot.state = slot_after(slot.state, "up")
-        self.hosts[slot.host].start_failures = 0
-        if slot.outstanding and slot.state == IDLE:
-            slot.state = slot_after(slot.state, "launched")
-        if self.watched:
-            actions.append(Emit(SlotStarted(at=now + self.epoch, host=slot.host, slot=slot.index, pid=stimulus.pid)))
-        assign(self, now, actions)
-
-    def _answered(self, stimulus: Answered, now: float, actions: list[Action]) -> None:
-        slot = self._slot(stimulus.host, stimulus.slot, stimulus.incarnation)
-        if slot is None:
-            return
-        outstanding, done = slot.outstanding, slot.done
-        ended = self.endings.ended
-        settled: list[Task[Any]] = []
-        actions.append(Settle(settled))
-        for outcome in stimulus.outcomes:
-            if not outstanding or outstanding[0].ident != outcome[0]:
-                continue  # a stale or repeated answer: it answers nothing that was asked
-            attempt = outstanding.popleft()
-            slot.load -= attempt.estimate
-            slot.done += 1
-            if slot.killing == attempt.ident:
-                # It ended within its grace, or was asked when it had ended; the agent would say so only when that is over.
-                if outcome[1] & ASKED:
-                    slot.killing = 0
-                elif attempt.task._options.grace:
-                    actions.append(Kill(slot.host, slot.index, attempt.ident, 0.0))
-            ended(attempt, outcome, now, settled, actions)
-        if slot.done == done:
-            return
-        slot.heard = now
-        slot.stuck = False
-        if not outstanding:
-            self._emptied(slot, actions)
-        elif outstanding[0].task._state != RUNNING:
-            self._kill_if_asked(slot, actions)  # it could not be called back: it had begun behind those that answered now
-        assign(self, now, actions)
-        if not outstanding and slot.state == IDLE:
-            even_out(self, actions)
-
-    def _emptied(self, slot: Slot, actions: list[Action]) -> None:
-        slot.load = 0.0
-        slot.state = slot_after(slot.state, "emptied")
-        self._wear(slot, actions)
-
-    def _wear(self, slot: Slot, actions: list[Action]) -> None:
-        """Let an empty slot end that has done all it was meant for."""
-        worn = self.max_tasks_per_slot is not None and slot.launched >= self.max_tasks_per_slot
-        if (worn or slot.exclusive) and not slot.killing and slot.state == IDLE:
-            self.retire(slot, actions)
-
-    def retire(self, slot: Slot, actions: list[Action]) -> None:
-        """Let an empty slot end."""
-        slot.state = slot_after(slot.state, "retired")
-        actions.append(Retire(slot.host, slot.index))
-
-    def recall(self, place: Place, actions: list[Action]) -> None:
-        """Call back what a slot has not begun. Until it is known what that was, no more may be sent behind it."""
-        self.slots[place.host, place.index].stuck = True
-        actions.append(Recall(place.host, place.index))
-
-    def _recalled(self, stimulus: Recalled, now: float, actions: list[Action]) -> None:
-        slot = self.slots.get((stimulus.host, stimulus.slot))
-        if slot is None:
-            return
-        back = [slot.outstanding.pop() for _ in range(min(stimulus.taken, len(slot.outstanding)))][::-1]
-        slot.launched -= len(back)
-        slot.load = sum(attempt.estimate for attempt in slot.outstanding)
-        self.requeue(back, "recalled", now, actions)
-        if slot.outstanding:
-            self._kill_if_asked(slot, actions)
-        elif back:
-            slot.exclusive = slot.exclusive and slot.launched > 0
-            self._emptied(slot, actions)
-        assign(self, now, actions)
-
-    def _kill_if_asked(self, slot: Slot, actions: list[Action]) -> None:
-        attempt = slot.outstanding[0]
-        if attempt.task._state != RUNNING and slot.killing != attempt.ident:
-            slot.killing = attempt.ident
-            grace = 0.0 if self.closing is not None else attempt.task._options.grace
-            actions.append(Kill(slot.host, slot.index, attempt.ident, grace))
-
-    def _missed(self, stimulus: Missed, now: float, actions: list[Action]) -> None:
-        slot = self._slot(stimulus.host, stimulus.slot, stimulus.incarnation)
-        if slot is None or stimulus.ident != slot.killing:
-            return
-        if slot.outstanding and slot.outstanding[0].ident == stimulus.ident:
-            # Its answer is on the way, or it took its permit and has not begun: then the kill came too early.
-            self.at(now + AGAIN_SECONDS, "again", (slot, stimulus.ident))
-            return
-        self._kill_ended(slot, now, actions)
-
-    def _kill_ended(self, slot: Slot, now: float, actions: list[Action]) -> None:
-        """A kill hit nothing: repeat it, or let the slot serve again."""
-        slot.killing = 0
-        if slot.outstanding:
-            self._kill_if_asked(slot, actions)
-        else:
-            self._wear(slot, actions)
-        assign(self, now, actions)
-
-    def _slot_died(self, stimulus: SlotDied, now: float, actions: list[Action]) -> None:
-        death = stimulus.death
-        host = self.hosts[stimulus.host]
-        if host.backlog is not None:
-            far_rules.slot_died(self, host, death, now, actions)
-            return
-        slot = self._slot(stimulus.host, death.slot, death.incarnation)
-        if slot is None:
-            return
-        started = slot.state != "starting"
-        slot.state = slot_after(slot.state, "died" if death.confirmed else "unconfirmed")
-        if not death.confirmed:
-            self.endings.slot_died(slot, death, now, actions)
-            assign(self, now, actions)
-            return
-        del self.slots[slot.key]
-        if self.watched:
-            code, number = death.exit_code, death.signal
-            actions.append(Emit(SlotEnded(at=now + self.epoch, host=slot.host, slot=slot.index, exit_code=code, signal=number)))
-        self.endings.slot_died(slot, death, now, actions)
-        if not started and not slot.done:
-            hosts.start_failed(self, slot.host, death, now, actions)
-        if self.closing is None:
-            replace(self, slot, now, actions)
-            assign(self, now, actions)
-
     # --- the end
 
     def _close(self, stimulus: Closing, now: float, actions: list[Action]) -> None:
@@ -379,7 +267,7 @@ class State:
         actions += [CloseHost(name) for name in self.hosts]
 
     def _refuse_waiting(self, now: float, actions: list[Action]) -> None:
-        for task in self.queue.take_all() + self.isolated.take_all():
+        for task in [task for lane in self.all_lanes() for task in lane.queue.take_all()]:
             self.endings.failed(task, PoolClosed(self.closing), None, now, actions)
 
     # --- time
@@ -396,12 +284,14 @@ class State:
                 slot: Slot
                 slot, ident = what
                 if self.slots.get(slot.key) is slot and slot.killing == ident:
-                    self._kill_ended(slot, now, actions)
+                    slots.kill_ended(self, slot, now, actions)
             elif kind == "spawn":
                 begin_wanted(self, self.wanted, now, actions)
                 assign(self, now, actions)
             elif kind == "alone":
-                far_rules.give_up(self, now, actions)
+                give_up(self, what, now, actions)
+            elif kind == "look":
+                assign(self, now, actions)
         if now >= self.silence_due:
             call_back_from_silent(self, now, actions)
 
@@ -415,7 +305,7 @@ class State:
             if self.hosts[task._attempt.slot.host].backlog is not None:
                 far_rules.call_back(task._attempt, actions)
             else:
-                self.recall(task._attempt.slot, actions)
+                near.recall(self, task._attempt.slot, actions)
 
     def _unconfirmed(self, attempt: Attempt, now: float, actions: list[Action]) -> None:
         task = attempt.task

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .._hosts.base import Death, Outcome
@@ -93,6 +93,28 @@ class HostFailed(NamedTuple):
 
     host: str
     reason: str
+
+
+class HostCame(NamedTuple):
+    """There is one more far host."""
+
+    host: str
+    slots: int
+    weight: float
+    labels: Mapping[str, str]
+
+
+class RemoveHost(NamedTuple):
+    """A far host is to be used no more. `drain`: what runs there may finish."""
+
+    host: str
+    drain: bool
+
+
+class HostGone(NamedTuple):
+    """A host that was to be used no more is closed."""
+
+    host: str
 
 
 class FarUp(NamedTuple):

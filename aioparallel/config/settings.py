@@ -25,6 +25,7 @@ class Settings(Record):
     max_tasks_per_slot: int | None = None
     python: str | None = None
     reserve: int | None = None
+    selection: Any = None
     heartbeat: float = 5.0
     orphan_after: float = 60.0
     lost_grace: float = 60.0
@@ -50,6 +51,8 @@ class Settings(Record):
             raise TypeError(f"name={self.name!r}: give a str")
         if self.seed is not None and type(self.seed) is not int:
             raise TypeError(f"seed={self.seed!r}: give an int, or None to have one drawn")
+        if self.selection is not None and not callable(self.selection):
+            raise TypeError(f"selection={self.selection!r}: give a policy, as in selection=policies.RoundRobin()")
         if self.python is not None and not isinstance(self.python, str):
             raise TypeError(f"python={self.python!r}: give the path of an interpreter, as a str")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from aioparallel._scheduler.state import AGAIN_SECONDS, CONFIRM_SECONDS
+from aioparallel._scheduler.slots import AGAIN_SECONDS
+from aioparallel._scheduler.state import CONFIRM_SECONDS
 from aioparallel._scheduler.stimuli import CancelAsked, Kill, Submitted
 from aioparallel._scheduler.timers import SLACK
 from aioparallel.events import CancelUnconfirmed

@@ -31,7 +31,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from aioparallel._hosts.base import Death, Outcome
 from aioparallel._jobs.task import Task
-from aioparallel._scheduler.state import AGAIN_SECONDS, CONFIRM_SECONDS
+from aioparallel._scheduler.slots import AGAIN_SECONDS
+from aioparallel._scheduler.state import CONFIRM_SECONDS
 from aioparallel._scheduler.stimuli import CancelAsked, Launch, Submitted, Wanted
 from aioparallel._wire.messages import BY_DEADLINE, BY_ITSELF, BY_MEMORY, BY_TIMEOUT, OK, OUT_OF_MEMORY, RAISED
 from aioparallel.events import TaskEnded, TaskSubmitted
@@ -310,7 +311,7 @@ class Histories(RuleBasedStateMachine):
         out = [attempt for slot in state.slots.values() for attempt in slot.outstanding]
         places = Counter(attempt.task for attempt in out)
         places.update(task for host in state.hosts.values() for task in host.limbo if not task.done())
-        waiting = Counter(task for queue in (state.queue, state.isolated) for task in queue._tasks if task._state == QUEUED)
+        waiting = Counter(task for lane in state.all_lanes() for task in lane.queue._tasks if task._state == QUEUED)
         assert max([*places.values(), *waiting.values()], default=1) == 1
         for task in self.tasks:
             if task.done():
@@ -318,8 +319,9 @@ class Histories(RuleBasedStateMachine):
                 continue
             assert (task in waiting) == (task._state == QUEUED)
             assert (task in places) == (task._state in (RUNNING, STOPPING))
-        assert len(state.queue) == sum(not task._options.isolate for task in waiting)
-        assert len(state.isolated) == sum(task._options.isolate for task in waiting)
+        for lane in state.all_lanes():
+            assert len(lane.queue) == sum(state.queue_of(task) is lane.queue for task in waiting)
+            assert all(task._options.isolate == lane.isolated for task in lane.queue._tasks if task._state == QUEUED)
         assert state.unfinished() == sum(not task.done() for task in self.tasks)
 
     def _no_task_runs_too_often(self) -> None:

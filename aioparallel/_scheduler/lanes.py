@@ -1,0 +1,132 @@
+"""Where tasks wait that may not go to just any host: one lane for all that may go to the same ones, and whose choice is made alike.
+
+How it works
+    Which hosts `options(hosts=, labels=)` allow is found out once for each options value and set of hosts. A task that failed on a host
+    waits in a lane that avoids it. When hosts come or go for good, what waits is sorted into lanes anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from .._jobs.task import Task
+from ..options import Options
+from ..status import CANCELLED, DIED, FAILED, LOST, OUT_OF_MEMORY, TIMED_OUT
+from .host_record import HostRecord
+from .queue import Queue
+
+if TYPE_CHECKING:
+    from .state import State
+
+log = logging.getLogger("aioparallel")
+
+BLAMED = frozenset({FAILED, DIED, TIMED_OUT, OUT_OF_MEMORY, LOST})
+"""An attempt that ended so makes its task avoid the host."""
+assert CANCELLED not in BLAMED
+
+
+class Lane:
+    """Tasks that may go to the same hosts, in order."""
+
+    __slots__ = ("allowed", "alone", "asked", "avoid", "isolated", "look_due", "queue", "selection", "since", "turn")
+
+    def __init__(self, queue: Queue, allowed: frozenset[str] | None, avoid: frozenset[str], selection: Any, isolated: bool) -> None:
+        self.queue = queue
+        self.allowed = allowed
+        """The names of the hosts; None: all."""
+        self.avoid = avoid
+        self.selection = selection
+        """The policy; None: the pool's."""
+        self.isolated = isolated
+        self.alone = False
+        """Whether the time runs for which none of its hosts is up."""
+        self.turn = 0
+        """How many tasks it has placed."""
+        self.asked = 0
+        """The id of the task that a policy was asked for and had wait."""
+        self.since = 0.0
+        self.look_due = 0.0
+        """When it is looked at again, without anything else happening."""
+
+    def hosts(self, state: State) -> list[HostRecord]:
+        """Return the hosts that its tasks may go to at all."""
+        allowed = self.allowed
+        return [host for host in state.hosts.values() if allowed is None or host.name in allowed]
+
+    def candidates(self, state: State) -> list[HostRecord]:
+        """Return the hosts that its tasks may go to now: the avoided ones only where no other is up."""
+        up = [host for host in self.hosts(state) if host.is_up]
+        return [host for host in up if host.name not in self.avoid] or up if self.avoid else up
+
+
+def queue_of(state: State, task: Task[Any]) -> Queue:
+    """Return the queue that a task waits in."""
+    options = task._options
+    avoid = avoided(task) if (task._failures or task._losses) and len(state.hosts) > 1 else frozenset()
+    if not avoid and not options.is_placed:
+        return state.isolated if options.isolate else state.queue
+    allowed = allowed_by(state, options) if options.is_placed else None
+    key = (allowed, avoid, None if options.selection is None else id(options.selection), options.isolate)
+    lane = state.lanes.get(key)
+    if lane is None:
+        lane = state.lanes[key] = Lane(Queue(), allowed, avoid, options.selection, options.isolate)
+    return lane.queue
+
+
+def avoided(task: Task[Any]) -> frozenset[str]:
+    """Return the names of the hosts where a task failed."""
+    names: set[str] = set()
+    attempt = task._attempt
+    while attempt is not None:
+        if attempt.outcome in BLAMED:
+            names.add(attempt.slot.host)
+        attempt = attempt.before
+    return frozenset(names)
+
+
+def allowed_by(state: State, options: Options) -> frozenset[str] | None:
+    """Return the names of the hosts that options allow; None: all."""
+    known: tuple[object, frozenset[str] | None] | None = options.__dict__.get("_allowed")
+    if known is None or known[0] is not state.layout:
+        names = [host.name for host in state.hosts.values() if not host.leaving and allows(options, host)]
+        unbound = options.hosts is None and options.labels is None and options.locality is None
+        options.__dict__["_allowed"] = known = (state.layout, None if unbound else frozenset(names))
+    return known[1]
+
+
+def allows(options: Options, host: HostRecord) -> bool:
+    """Return whether options allow a host. A predicate that raises allows nothing, and is said to."""
+    hosts, labels, locality = options.hosts, options.labels, options.locality
+    if labels is not None and any(host.labels.get(name) != value for name, value in labels.items()):
+        return False
+    if locality is not None and locality.get(host.name, 0) < 0:
+        return False
+    if not callable(hosts):
+        return hosts is None or host.name in hosts
+    try:
+        return bool(hosts(host.view))
+    except Exception:
+        log.exception("the predicate in options(hosts=) failed for host %s, which is taken as not allowed", host.name)
+        return False
+
+
+def sort_anew(state: State) -> None:
+    """Hosts came or went: sort what waits into lanes again, in the order in which it was submitted."""
+    state.layout = object()
+    waiting = [task for lane in state.lanes.values() for task in lane.queue.take_all()]
+    state.lanes.clear()
+    for task in sorted(waiting, key=lambda task: task._queued):
+        queue_of(state, task).push(task)
+
+
+def drop_empty(state: State) -> None:
+    """Forget lanes in which nothing waits."""
+    for key in [key for key, lane in state.lanes.items() if not lane.queue]:
+        del state.lanes[key]
+
+
+def describe(options: Options) -> str:
+    """Return what options say of hosts, as it was written."""
+    said = {"hosts": options.hosts, "labels": options.labels, "locality": options.locality}
+    return ", ".join(f"{name}={list(value) if isinstance(value, tuple) else value!r}" for name, value in said.items() if value is not None)

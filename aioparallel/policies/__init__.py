@@ -1,0 +1,15 @@
+"""Pure decisions: which host a task goes to. See `Pool(selection=)` and `pool.options(selection=)`.
+
+A policy of one's own is a function of a TaskView and the hosts that may be chosen, each a HostView; it returns one of them, or None to
+wait until something changes. It decides from what it is given alone.
+
+    def nearest(task, hosts):
+        return min((host for host in hosts if host.room), key=lambda host: host.round_trip, default=None)
+"""
+
+from __future__ import annotations
+
+from .selection import LeastLoaded as LeastLoaded, RoundRobin as RoundRobin, Selection as Selection, WeightedRandom as WeightedRandom
+from .views import Hosts as Hosts, HostView as HostView, Slots as Slots, TaskView as TaskView
+
+__all__ = ["HostView", "Hosts", "LeastLoaded", "RoundRobin", "Selection", "Slots", "TaskView", "WeightedRandom"]
