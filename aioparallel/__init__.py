@@ -8,6 +8,7 @@ from ._worker.context import current_task as current_task, report_progress as re
 from .config import SSH as SSH
 from .errors import (
     AioparallelError as AioparallelError,
+    ConfigError as ConfigError,
     HostError as HostError,
     HostLost as HostLost,
     MemoryLimitExceeded as MemoryLimitExceeded,

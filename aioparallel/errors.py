@@ -2,6 +2,7 @@
 
     AioparallelError
     ├── UsageError            (also RuntimeError) the library was asked for something that cannot be: the text says what to do
+    ├── ConfigError           (also ValueError) a configuration file or an AIOPARALLEL_ variable says what cannot be; `.path`, `.line`
     ├── PoolClosed            the pool was closed, or its loop ended, before the task did
     ├── HostError             a host cannot offer slots, with the reason
     └── TaskError             what a task ends with when it is not the task's own exception
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 __all__ = [
     "AioparallelError",
+    "ConfigError",
     "HostError",
     "HostLost",
     "MemoryLimitExceeded",
@@ -54,6 +56,15 @@ class AioparallelError(Exception):
 
 class UsageError(AioparallelError, RuntimeError):
     """The library was used in a way that cannot work; the text says what to do instead."""
+
+
+class ConfigError(AioparallelError, ValueError):
+    """A configuration file or an AIOPARALLEL_ variable says what cannot be. `path` and `line` say where; None: not in a file."""
+
+    def __init__(self, text: str, path: str | None = None, line: int | None = None) -> None:
+        super().__init__(text)
+        self.path = path
+        self.line = line
 
 
 class PoolClosed(AioparallelError):

@@ -20,7 +20,7 @@ from ._jobs.submitting import PoolView, Submitter
 from ._observe.subscription import Subscription
 from ._worker import context
 from ._worker.machine import descriptor_limit
-from .config import SSH, HostAdded, HostRemoved, Settings, as_value, given, unset
+from .config import SSH, HostAdded, HostRemoved, as_value, given, settled, unset, with_file
 from .errors import HostError, PoolClosed, UsageError
 from .events import Event
 from .options import DEFAULTS, Options
@@ -52,6 +52,8 @@ class Pool(Submitter):
     selection: the policy that chooses hosts (`aioparallel.policies`); None: where a task is expected to end first.
     max_tasks_per_slot: a slot is replaced after so many. python: the interpreter of the slots, where this program has none of its own.
 
+    What is not given comes from the environment variables AIOPARALLEL_LOCAL, AIOPARALLEL_HOSTS and so on, else it is as shown.
+
     Use it with `async with`: leaving normally waits for unfinished tasks, leaving by an exception or a cancellation kills them.
     """
 
@@ -79,9 +81,21 @@ class Pool(Submitter):
         self._phase = "new"
         arguments = given(locals())
         del arguments["self"]
-        self._settings = Settings(**arguments)
+        self._settings = settled(arguments)
         self._seed = int.from_bytes(os.urandom(8), "little") if self._settings.seed is None else self._settings.seed
         self._begin()
+
+    @classmethod
+    def from_config(cls, path: str | os.PathLike[str] | None = None, **arguments: Any) -> Self:
+        """Return a pool with the settings of a TOML file; `arguments` are those of `Pool(...)`, and hold where both say something.
+
+        path: None: the file that the variable AIOPARALLEL_CONFIG names, else `aioparallel.toml` in the working folder or the nearest
+        one above it, up to the project's root (a folder with `.git` or `pyproject.toml`), else `aioparallel/config.toml` in
+        $XDG_CONFIG_HOME (~/.config). What holds: arguments, then AIOPARALLEL_ variables, then the file, then what is built in.
+
+        Raises ConfigError, with the line and the remedy, for a file that is not there or cannot be used.
+        """
+        return cls(**with_file(path, arguments))
 
     def _begin(self) -> None:
         if context.in_slot():

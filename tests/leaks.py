@@ -23,8 +23,11 @@ GRACE_SECONDS = 2.0
 """A SIGKILLed process dies when the kernel gets to it: what is still there after this long is there for good."""
 LOOK_SECONDS = 0.02
 NONCE = b"AIOPARALLEL_NONCE="
-RUN = "AIOPARALLEL_TEST_RUN"
-"""Set in this process's environment, and so in that of all it starts: other runs on this machine are none of our business."""
+RUN = "TESTS_OF_AIOPARALLEL_RUN"
+"""Set in this process's environment, and so in that of all it starts: other runs on this machine are none of our business.
+
+It does not begin with AIOPARALLEL_, as settings do.
+"""
 
 os.environ.setdefault(RUN, f"{os.getpid()}-{secrets.token_hex(8)}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .hosts import HostAdded as HostAdded, HostRemoved as HostRemoved, as_value as as_value, as_values as as_values
 from .settings import Settings as Settings, given as given, unset as unset
+from .settling import read_config as read_config, settled as settled, with_file as with_file
 from .ssh import SSH as SSH
 
-__all__ = ["SSH", "HostAdded", "HostRemoved", "Settings"]
+__all__ = ["SSH", "HostAdded", "HostRemoved", "Settings", "read_config"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any
 
@@ -33,7 +33,7 @@ class Settings(Record):
     def __init__(self, **values: Any) -> None:
         if "hosts" in values:
             values["hosts"] = as_values(values["hosts"])
-        if "preload" in values and not isinstance(values["preload"], str):
+        if "preload" in values and isinstance(values["preload"], Iterable) and not isinstance(values["preload"], str):
             values["preload"] = tuple(values["preload"])
         if "name" in values and values["name"] is None:
             del values["name"]
@@ -43,8 +43,9 @@ class Settings(Record):
 
     def _check_types(self) -> None:
         preload: Any = self.preload
-        if isinstance(preload, str):
-            raise TypeError(f"preload={preload!r}: give a list of module names, as in preload=[{preload!r}]")
+        if not isinstance(preload, tuple):
+            example = preload if isinstance(preload, str) else "numpy"
+            raise TypeError(f"preload={preload!r}: give a list of module names, as in preload=[{example!r}]")
         if not all(isinstance(module, str) for module in preload):
             raise TypeError(f"preload={preload!r}: give the modules' names, as str")
         if not isinstance(self.name, str):
@@ -59,7 +60,7 @@ class Settings(Record):
     def _check_numbers(self) -> None:
         local, most = self.local, self.max_tasks_per_slot
         if local == "serial" and self.hosts:
-            raise ValueError('local="serial" runs everything in this process: give no hosts')
+            raise ValueError('local="serial" runs everything in this process: give no hosts=')
         if local is not None and local != "serial" and (type(local) is not int or local < (0 if self.hosts else 1)):
             raise ValueError(f'local={local!r}: give the number of slots (1 or more), None for one per usable CPU, or "serial"')
         if most is not None and (type(most) is not int or most < 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike, fspath
 from typing import Any
 
 from .._wire.records import Record
@@ -41,8 +42,31 @@ class SSH(Record):
     """An ssh_config file instead of the user's."""
 
     def __init__(self, address: str, **values: Any) -> None:
+        for name in ("known_hosts", "config"):
+            if isinstance(path := values.get(name), PathLike):
+                values[name] = fspath(path)
+        if isinstance(keys := values.get("keys"), list | tuple):
+            values["keys"] = tuple([fspath(key) if isinstance(key, PathLike) else key for key in keys])
         super().__init__(address=address, **values)
+        self._check_shapes()
         self._check()
+        self.parts()
+
+    def _check_shapes(self) -> None:
+        if not isinstance(self.address, str):
+            raise TypeError(f"SSH({self.address!r}): give the name of a host, as a str")
+        shown = f"SSH({self.address!r}, "
+        for name in ("python", "cwd", "user", "known_hosts", "jump", "config"):
+            value: Any = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise TypeError(f"{shown}{name}={value!r}): give a str, or None")
+        keys: Any = self.keys
+        if not isinstance(keys, tuple) or not all(isinstance(key, str) for key in keys):
+            raise TypeError(f'{shown}keys={keys!r}): give a list of files, as in keys=["~/.ssh/id_ed25519"]')
+        for name, example in (("labels", {"gpu": "yes"}), ("env", {"OMP_NUM_THREADS": "1"})):
+            pairs: Any = getattr(self, name)
+            if not isinstance(pairs, Mapping) or not all(isinstance(text, str) for pair in pairs.items() for text in pair):
+                raise TypeError(f"{shown}{name}={pairs!r}): give names and values, both str, as in {name}={example}")
 
     def _check(self) -> None:
         if not self.address or self.address.startswith("-"):
@@ -54,7 +78,6 @@ class SSH(Record):
             raise ValueError(f"SSH({self.address!r}, weight={self.weight!r}): give a number above 0")
         if self.port is not None and (type(self.port) is not int or not 0 < self.port < 65536):
             raise ValueError(f"SSH({self.address!r}, port={self.port!r}): give a port (1 to 65535), or None")
-
         if self.python is not None and not (self.python and set(self.python) <= _IN_A_PATH):
             raise ValueError(
                 f"SSH({self.address!r}, python={self.python!r}): give a path of letters, digits and . _ - + / ~ (it meets a shell)"

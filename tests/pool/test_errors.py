@@ -16,6 +16,7 @@ from aioparallel import Pool, RemoteError, SerializationError, TaskExited, error
 OURS: list[BaseException] = [
     errors.AioparallelError("text"),
     errors.UsageError("text"),
+    errors.ConfigError("text", "aioparallel.toml", 3),
     errors.PoolClosed("text"),
     errors.HostError("far", "no way"),
     errors.TaskError("text"),
