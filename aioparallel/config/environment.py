@@ -95,7 +95,7 @@ def _warn(variable: str) -> None:
     _warned.add(variable)
     from difflib import get_close_matches
 
-    known = [CONFIG, *(f"{PREFIX}{name.upper()}" for name in Settings._fields)]
-    near = get_close_matches(variable.upper(), known, 1)
-    advice = f"did you mean {near[0]}?" if near else f"unset it; there are {', '.join(known)}"
+    known = [CONFIG.removeprefix(PREFIX), *map(str.upper, Settings._fields)]
+    near = get_close_matches(variable.removeprefix(PREFIX).upper(), known, 1)
+    advice = f"did you mean {PREFIX}{near[0]}?" if near else f"unset it; what may follow {PREFIX} is {', '.join(known)}"
     log.warning("the environment variable %s is no setting of aioparallel, and does nothing: %s", variable, advice)

@@ -36,7 +36,11 @@ _REMEDIES = (
     (r"Unterminated|Illegal character", "end a text with the quote that it began with, on the same line"),
     (r"Unclosed array|'\]'", "close every [ with a ]"),
     (r"Unclosed inline table", "close every { with a }, on the same line"),
-    (r"Invalid value|Invalid initial", 'write text in quotes, as in name = "census", numbers without, and true and false in small letters'),
+    (
+        r"Invalid initial|after a key",
+        "write name = value, a name of letters, digits, _ and -; an inline table { ... } is one line",
+    ),
+    (r"Invalid value", 'write text in quotes, as in name = "census", numbers without, and true and false in small letters'),
     (r"", 'write one name = value on each line, text in quotes: name = "census"'),
 )
 """For what tomllib says: the first that fits."""
@@ -65,7 +69,7 @@ def find(path: str | os.PathLike[str] | None) -> str:
     if os.path.lexists(of_user):
         return of_user
     raise ConfigError(
-        f"no configuration file; looked for {', '.join(places)} and {of_user}: write one, or name one with from_config(path) or {CONFIG}"
+        f"no configuration file; looked for {', '.join([*places, of_user])}: write one, or name one with from_config(path) or {CONFIG}"
     )
 
 
@@ -122,8 +126,8 @@ class _File:
     def _syntax(self, text: str, lines: list[str]) -> ConfigError:
         match = _SYNTAX.fullmatch(text)
         problem = match["problem"] if match else text
-        line = int(match["line"]) if match and match["line"] else max(1, len(lines))
-        there = lines[line - 1].strip() if line <= len(lines) else ""
+        line = int(match["line"]) if match and match["line"] else max([1, *(n for n, text in enumerate(lines, 1) if text.strip())])
+        there = lines[line - 1].strip()
         remedy = next(remedy for pattern, remedy in _REMEDIES if re.search(pattern, problem))
         if re.match(r"\[+\s*hosts\b|hosts\s*=", there) and "initial" not in problem and re.search(_REMEDIES[0][0], problem):
             remedy = 'hosts is one list: either hosts = ["gpu1", { address = "gpu2", slots = 4 }], or a [[hosts]] table for every host'
@@ -134,7 +138,8 @@ class _File:
         """Return the place of a value, and what stands there, where that is short."""
         name, text = path[-1], _as_toml(value)
         if isinstance(name, str):
-            return Origin(statement=f"{name} = {text}" if text else name, path=self._path, line=self._lines.get(path, 1))
+            statement = f"{name} = {text}" if text else f"[{name}]" if isinstance(value, dict) else name
+            return Origin(statement=statement, path=self._path, line=self._lines.get(path, 1))
         return Origin(statement=text or f"host {name + 1} of {path[0]}", path=self._path, line=self._lines.get(path, 1))
 
     def found(self) -> Found:
@@ -145,6 +150,7 @@ class _File:
             origin = origins[name] = self._origin((name,), value)
             if name not in Settings._fields:
                 raise origin.error(self._unknown_setting(name, value))
+            value = tuple(value) if isinstance(value, list) and name != "hosts" else value
             values[name] = self._hosts(value, origin) if name == "hosts" else value
         python = values.get("python")
         if isinstance(python, str) and "/" in python:
@@ -167,9 +173,8 @@ class _File:
             here = self._origin(("hosts", index), entry)
             host = self._host(entry, here, ("hosts", index))
             if host.name in first:
-                raise here.error(
-                    f"{host.name!r} is on line {first[host.name]} already: one entry serves any number of slots; leave one out"
-                )
+                there = f"{host.name!r} is on line {first[host.name]} already"
+                raise here.error(f"{there}: one entry serves any number of slots (slots = ...); leave one of the two out")
             first[host.name] = here.line
             hosts.append(host)
         return tuple(hosts)
@@ -193,10 +198,14 @@ class _File:
 
     def _check_field(self, name: str, value: Any, origin: Origin, path: Path) -> None:
         if name not in SSH._fields:
+            if name == "name":
+                raise origin.error("a host is called by its address: write address = ...")
             if name in Settings._fields:
                 raise origin.error("a setting of the pool, not of a host: write it above the first [[hosts]]")
             raise origin.error(f"no such field of a host; {_nearest(name, SSH._fields)}")
-        if isinstance(value, dict) and str(SSH.__annotations__[name]) == "Mapping[str, str]":
+        if str(SSH.__annotations__[name]) == "Mapping[str, str]":
+            if not isinstance(value, dict):
+                raise origin.error(f'give a table, as in {name} = {{ some_name = "some text" }}')
             for key, text in value.items():
                 if not isinstance(text, str):
                     shown = _as_toml(text)
