@@ -25,7 +25,6 @@ CONFIG = f"{PREFIX}CONFIG"
 """Names the file of `Pool.from_config()`; see `reading`."""
 _INTERNAL = frozenset({f"{PREFIX}NONCE", CONFIG})
 """Not settings. The first one marks the processes of a pool."""
-_BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _warned: set[str] = set()
 
 
@@ -73,12 +72,8 @@ def _parts(text: str) -> tuple[str, ...]:
     return tuple([part for entry in text.split(",") if (part := entry.strip())])
 
 
-def _truth(text: str) -> Any:
-    return _BOOLEANS.get(text.lower(), text)
-
-
 _READERS: dict[str, Callable[[str], Any]] = {
-    "Any": _whole, "int": _whole, "float": _number, "bool": _truth, "tuple[str, ...]": _parts,
+    "Any": _whole, "int": _whole, "float": _number, "tuple[str, ...]": _parts,
 }  # fmt: skip
 
 

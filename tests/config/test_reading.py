@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,15 @@ def test_hosts_as_a_list_of_names_and_tables(project: Path) -> None:
     assert read_config() == Settings(local=2)
     (project / "aioparallel.toml").write_text("")
     assert read_config() == Settings()
+
+
+def test_the_files_of_the_documents_are_right(project: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "howto" / "configuration.md"
+    blocks = re.findall(r"^```toml\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    for block in blocks:
+        (project / "aioparallel.toml").write_text(block)
+        assert read_config().hosts
+    assert len(blocks) == 2
 
 
 WRONG: list[tuple[str, int, str]] = [

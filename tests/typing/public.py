@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from pathlib import Path
 from typing import Literal, assert_type
 
 import aioparallel
@@ -77,6 +78,8 @@ async def the_pool(name: str | None) -> None:
         events: AsyncIterator[Event] = pool.events()
         async for event in events:
             assert_type(event, Event)
+    assert_type(Pool.from_config(Path("pool.toml"), local=4), Pool)
+    Pool.from_config(4)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Pool(4)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Pool(local="threads")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
