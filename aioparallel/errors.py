@@ -59,7 +59,7 @@ class UsageError(AioparallelError, RuntimeError):
 
 
 class ConfigError(AioparallelError, ValueError):
-    """A configuration file or an AIOPARALLEL_ variable says what cannot be. `path` and `line` say where; None: not in a file."""
+    """A configuration file or an `AIOPARALLEL_*` variable says what cannot be. `path` and `line` say where; None: not in a file."""
 
     def __init__(self, text: str, path: str | None = None, line: int | None = None) -> None:
         super().__init__(text)

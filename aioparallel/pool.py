@@ -91,7 +91,7 @@ class Pool(Submitter):
 
         path: None: the file that the variable AIOPARALLEL_CONFIG names, else `aioparallel.toml` in the working folder or the nearest
         one above it, up to the project's root (a folder with `.git` or `pyproject.toml`), else `aioparallel/config.toml` in
-        $XDG_CONFIG_HOME (~/.config). What holds: arguments, then AIOPARALLEL_ variables, then the file, then what is built in.
+        $XDG_CONFIG_HOME (~/.config). What holds: arguments, then `AIOPARALLEL_*` variables, then the file, then what is built in.
 
         Raises ConfigError, with the line and the remedy, for a file that is not there or cannot be used.
         """
