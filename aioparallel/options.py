@@ -49,7 +49,7 @@ class Options(Record):
     """Only hosts whose entry has these labels."""
     locality: Mapping[str, int] | None = None
     """By a host's name, how much better it is than another: 0 is indifferent, -1 forbidden."""
-    selection: Callable[[Any, Any], Any] | None = None
+    selection: Callable[[Any, Any], Any] | str | None = None
     """The policy that chooses the host; None: the pool's. See `aioparallel.policies`."""
 
     extras: ClassVar[bytes] = b""
@@ -100,7 +100,7 @@ class Options(Record):
             raise TypeError(f"labels={labels!r}: give a dict, as in labels={{'gpu': 'yes'}}")
         if locality is not None and not (isinstance(locality, Mapping) and _are_ints(cast("Any", locality))):
             raise TypeError(f"locality={locality!r}: give a dict of hosts' names and ints (-1 forbidden, 0 indifferent, 1 and more better)")
-        if self.selection is not None and not callable(self.selection):
+        if self.selection is not None and not isinstance(self.selection, str) and not callable(self.selection):
             raise TypeError(f"selection={self.selection!r}: give a policy, as in selection=policies.RoundRobin()")
 
     def extras_with(self, seed_path: tuple[Any, ...]) -> bytes:

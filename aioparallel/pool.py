@@ -20,7 +20,7 @@ from ._jobs.submitting import PoolView, Submitter
 from ._observe.subscription import Subscription
 from ._worker import context
 from ._worker.machine import descriptor_limit
-from .config import SSH, HostAdded, HostRemoved, as_value, given, settled, unset, with_file
+from .config import SSH, HostAdded, HostRemoved, as_value, check_selection, given, settled, unset, with_file
 from .errors import HostError, PoolClosed, UsageError
 from .events import Event
 from .options import DEFAULTS, Options
@@ -73,7 +73,7 @@ class Pool(Submitter):
         max_tasks_per_slot: int | None = unset("max_tasks_per_slot"),
         python: str | None = unset("python"),
         reserve: int | None = unset("reserve"),
-        selection: Selection | None = unset("selection"),
+        selection: Selection | str | None = unset("selection"),
         heartbeat: float = unset("heartbeat"),
         orphan_after: float = unset("orphan_after"),
         lost_grace: float = unset("lost_grace"),
@@ -314,6 +314,7 @@ class Pool(Submitter):
     def _check_options(self, options: Options) -> None:
         if self._settings.serial and (options.timeout is not None or options.memory is not None):
             raise UsageError('Pool(local="serial") runs tasks in this process, where timeout= and memory= cannot be kept')
+        check_selection(options.selection)
         if options.is_placed and self._phase == "open":
             self._engine.check_placement(options)
 

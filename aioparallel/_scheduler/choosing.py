@@ -12,7 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from .._jobs.task import Attempt, Task
-from ..policies import HostView, LeastLoaded, TaskView
+from ..policies import NAMED, HostView, LeastLoaded, TaskView
 from . import near
 from .alone import tell_hopeless
 from .assign_far import attempt as far_attempt, launch as far_launch
@@ -44,7 +44,7 @@ def short_of(state: State) -> float:
     """Return below how many waiting tasks it matters where each goes."""
     if len(state.hosts) < 2 and state.selection is None:
         return 0.0
-    if state.selection is not None and not isinstance(state.selection, LeastLoaded):
+    if not (state.selection in (None, "least-loaded") or isinstance(state.selection, LeastLoaded)):
         return float("inf")
     up = [host for host in state.hosts.values() if host.width]
     weights = [host.weight for host in up] or [1.0]
@@ -131,6 +131,7 @@ def _choose(state: State, lane: Lane, task: Task[Any], hosts: list[HostRecord], 
     )
     views = [host.view for host in hosts]
     policy = lane.selection or state.selection or _LEAST_LOADED
+    policy = NAMED[policy] if isinstance(policy, str) else policy
     chosen = _ask(state, policy, view, views)
     host = next((host for host in hosts if host.view is chosen), None)
     if host is not None and host.room:

@@ -13,6 +13,10 @@ from .hosts import as_values
 __all__ = ["Settings", "given", "unset"]
 
 
+SELECTIONS = ("least-loaded", "round-robin", "weighted-random")
+"""The names of the policies that need none of the program's own code."""
+
+
 class Settings(Record):
     """Everything that `Pool(...)` takes, with what it is where nothing is said."""
 
@@ -52,8 +56,7 @@ class Settings(Record):
             raise TypeError(f"name={self.name!r}: give a str")
         if self.seed is not None and type(self.seed) is not int:
             raise TypeError(f"seed={self.seed!r}: give an int, or None to have one drawn")
-        if self.selection is not None and not callable(self.selection):
-            raise TypeError(f"selection={self.selection!r}: give a policy, as in selection=policies.RoundRobin()")
+        check_selection(self.selection)
         if self.python is not None and not isinstance(self.python, str):
             raise TypeError(f"python={self.python!r}: give the path of an interpreter, as a str")
 
@@ -89,6 +92,14 @@ class Settings(Record):
             return 1 if self.serial else int(self.local)
         reserve = self.reserve if self.reserve is not None else 1 if self.hosts else 0
         return max(1, usable_cpus() - reserve)
+
+
+def check_selection(selection: object) -> None:
+    """Raise TypeError or ValueError for what is no selection policy, nor the name of one."""
+    if isinstance(selection, str) and selection not in SELECTIONS:
+        raise ValueError(f"selection={selection!r}: give {', '.join(map(repr, SELECTIONS))}, or a policy")
+    if not isinstance(selection, str) and selection is not None and not callable(selection):
+        raise TypeError(f"selection={selection!r}: give a policy, as in selection='round-robin' or selection=policies.RoundRobin()")
 
 
 class Unset:

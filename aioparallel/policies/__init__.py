@@ -9,7 +9,13 @@ wait until something changes. It decides from what it is given alone.
 
 from __future__ import annotations
 
-from .selection import LeastLoaded as LeastLoaded, RoundRobin as RoundRobin, Selection as Selection, WeightedRandom as WeightedRandom
+from .selection import (
+    NAMED as NAMED,
+    LeastLoaded as LeastLoaded,
+    RoundRobin as RoundRobin,
+    Selection as Selection,
+    WeightedRandom as WeightedRandom,
+)
 from .views import Hosts as Hosts, HostView as HostView, Slots as Slots, TaskView as TaskView
 
-__all__ = ["HostView", "Hosts", "LeastLoaded", "RoundRobin", "Selection", "Slots", "TaskView", "WeightedRandom"]
+__all__ = ["NAMED", "HostView", "Hosts", "LeastLoaded", "RoundRobin", "Selection", "Slots", "TaskView", "WeightedRandom"]

@@ -68,3 +68,7 @@ class RoundRobin(Record):
         """Return the next host with room."""
         start = task.turn % len(hosts)
         return next((host for host in (*hosts[start:], *hosts[:start]) if host.room), None)
+
+
+NAMED: dict[str, Selection] = {"least-loaded": LeastLoaded(), "round-robin": RoundRobin(), "weighted-random": WeightedRandom()}
+"""What `selection="..."` means, in a file or a variable too."""

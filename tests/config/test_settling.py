@@ -46,6 +46,7 @@ VARIABLES: list[tuple[str, str, dict[str, Any]]] = [
     ("MAX_TASKS_PER_SLOT", "10", {"max_tasks_per_slot": 10}),
     ("PYTHON", "python3", {"python": "python3"}),
     ("RESERVE", " 2 ", {"reserve": 2}),
+    ("SELECTION", "round-robin", {"selection": "round-robin"}),
     ("HEARTBEAT", "2.5", {"heartbeat": 2.5}),
     ("ORPHAN_AFTER", "1e3", {"orphan_after": 1000.0}),
     ("LOST_GRACE", "5", {"lost_grace": 5.0}),
