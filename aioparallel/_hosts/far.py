@@ -20,7 +20,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 from .._jobs.task import Attempt
@@ -115,12 +115,14 @@ class FarLink:
         self._offset = 0.0
         """What to add to our CLOCK_MONOTONIC to get theirs."""
         self._round_trip = math.inf
-        self._pings: dict[int, float] = {}
+        self._pings: dict[int, tuple[float, asyncio.Future[float]]] = {}
         self._ping = 0
         self._heard = False
         self._misses = 0
         self._ticked = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self.facts: dict[str, Any] = {}
+        """What the agent said of its machine: see `_worker/facts.py`."""
         self.failed = False
         """Whether the host said that it cannot offer slots: to try again will not help."""
         self.buried = False
@@ -342,24 +344,36 @@ class FarLink:
         self._flush_soon()
 
     def _welcomed(self, facts: dict[str, Any]) -> None:
+        self.facts = facts
         self._offset = facts["monotonic"] - monotonic()
         if not self.welcomed.done():
             self.welcomed.set_result(None)
         self._reports.far_up(self.name, facts["slots"])
-        self._send_ping()
+        self.ping()
         self._ticked = monotonic()
         self._timer = self._loop.call_later(self._heartbeat, self._tick)
 
     # --- the heartbeat
 
-    def _send_ping(self) -> None:
+    def ping(self) -> asyncio.Future[float]:
+        """Ask whether the host is there; return what is done with the seconds that it took, once an answer comes."""
         self._ping += 1
-        self._pings[self._ping] = monotonic()
+        answered: asyncio.Future[float] = self._loop.create_future()
+        self._pings[self._ping] = monotonic(), answered
         self._say(PING, self._ping)
+        return answered
+
+    @property
+    def clock_ahead(self) -> float:
+        """How many seconds the host's clock is ahead of ours, to half a round trip: the offset is that of the quickest PONG."""
+        return float(self.facts["clock"] - self.facts["monotonic"]) + self._offset + monotonic() - time()
 
     def _ponged(self, number: int, there: float) -> None:
         now = monotonic()
-        seconds = now - self._pings.pop(number, now)
+        asked, answered = self._pings.pop(number, (now, None))
+        seconds = now - asked
+        if answered is not None and not answered.done():
+            answered.set_result(seconds)
         # The quickest tells most about the clocks; but those drift apart, so it need not be quite as quick as the best one.
         self._round_trip *= 1.02
         if 0.0 < seconds < self._round_trip:
@@ -381,7 +395,7 @@ class FarLink:
             self.end(f"nothing was heard from it for {MISSES * self._heartbeat:g} s")
             return
         if len(self._pings) <= MISSES:
-            self._send_ping()
+            self.ping()
         self._timer = self._loop.call_later(self._heartbeat, self._tick)
 
 

@@ -16,7 +16,7 @@ import os
 import sys
 from _signal import SIGCHLD, SIGKILL, set_wakeup_fd, signal
 from select import POLLIN
-from time import monotonic
+from time import monotonic, time
 
 from .._wire.frames import encode
 from .._wire.messages import (
@@ -257,9 +257,10 @@ class Agent:
             self._tell(FAILED, 0, -1, 0, wrong)
             return
         self._config = config
+        facts: dict[str, Any] = {}
         if config["far"]:
             config |= self._facts
-            settle_in(config)
+            facts = settle_in(config)
         if config["sweep"]:
             sweep(str(config["nonce"]), str(config["own_nonce"]))
         pages = make_memory(config["slots"])
@@ -268,7 +269,7 @@ class Agent:
         if config["far"]:
             self._begin_feeding(config)
         self._spawner = Spawner(config, self._first_template, self._watch, self.own, self._tell, self._born)
-        self._tell(WELCOME, 0, {"pid": os.getpid(), "slots": config["slots"], "monotonic": monotonic()})
+        self._tell(WELCOME, 0, {"pid": os.getpid(), "slots": config["slots"], **facts, "clock": time(), "monotonic": monotonic()})
 
     def _begin_feeding(self, config: dict[str, Any]) -> None:
         from .feeder import Feeder  # near these would only cost time
@@ -379,13 +380,15 @@ class Agent:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def settle_in(config: dict[str, Any]) -> None:
-    """Far: complete what the pool cannot know of this host."""
+def settle_in(config: dict[str, Any]) -> dict[str, Any]:
+    """Far: complete what the pool cannot know of this host; return what it is to be told of it."""
+    from .facts import facts
     from .machine import thread_environment, usable_cpus
 
     cpus = usable_cpus()
     config["slots"] = config["slots"] or cpus
     config["environ"] = {**thread_environment(cpus, config["slots"], dict(os.environ)), **config["environ"]}
+    return facts(cpus)
 
 
 def mismatch(config: dict[str, Any]) -> str:
