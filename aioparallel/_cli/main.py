@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from ..errors import AioparallelError
-from . import demo
+from . import demo, hosts
 
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as a shell would say it
@@ -77,7 +77,22 @@ def build_parser() -> argparse.ArgumentParser:
     )
     demo.add_arguments(command)
     command.set_defaults(run=demo.run)
+    _add_hosts(commands)
     return parser
+
+
+def _add_hosts(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    group = commands.add_parser("hosts", help="look at hosts that `ssh` reaches")
+    deeds = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    command = deeds.add_parser(
+        "check",
+        help="say of each host whether a pool could use it, and what to do where it could not",
+        description=hosts.DESCRIPTION,
+        epilog=hosts.EXIT_STATUSES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    hosts.add_arguments(command)
+    command.set_defaults(run=hosts.run)
 
 
 def _complain(text: str) -> None:

@@ -13,8 +13,9 @@ import asyncio
 from typing import Any, cast
 
 from .._wire.records import Record
+from ..config import Settings
 from .base import Death, Reports
-from .building import build
+from .building import build_far
 from .far import FarLink
 from .far_host import CONNECT_SECONDS, FarHost
 
@@ -85,19 +86,19 @@ class _Heard(Reports):
             self.slot.set_result(None)
 
 
-async def check(host: Any, seconds: float = CONNECT_SECONDS) -> HostCheck:
+async def check(host: Any, seconds: float = CONNECT_SECONDS, settings: Settings | None = None) -> HostCheck:
     """Return what is found of a host as `Pool(hosts=...)` takes it, within so many seconds and those it takes to close.
 
-    Raises nothing that the host can cause. If cancelled: the connection is closed, and nothing is alive there.
+    settings: those of the pool that it is for, such as what it preloads. Raises nothing that the host can cause. If cancelled: the connection is closed, and nothing is alive there.
     """
-    (made,) = build(0, [host], {}, seed=0, preload=(), python=None)
+    made = cast("FarHost", build_far(host, settings or Settings(), seed=0))
     heard = _Heard()
     made.attach(heard)
     link: FarLink | None = None
     latency: float | None = None
     try:
         async with asyncio.timeout(seconds):
-            link = await cast("FarHost", made)._dial()
+            link = await made._dial()
             if link is not None:
                 latency = await _try(link, heard)
     except TimeoutError:
@@ -106,7 +107,7 @@ async def check(host: Any, seconds: float = CONNECT_SECONDS) -> HostCheck:
     finally:
         if link is not None:
             await _close(link)
-    return _judge(host.name, heard, link, latency)
+    return _judge(made, heard, link, latency)
 
 
 async def _try(link: FarLink, heard: _Heard) -> float | None:
@@ -135,9 +136,9 @@ async def _close(link: FarLink) -> None:
         await asyncio.wait([link.ended])
 
 
-def _judge(name: str, heard: _Heard, link: FarLink | None, latency: float | None) -> HostCheck:
+def _judge(made: FarHost, heard: _Heard, link: FarLink | None, latency: float | None) -> HostCheck:
     if link is None or not link.facts:
-        return HostCheck(host=name, well=False, reachable=False, verdict=heard.reason or "it does not answer")
+        return HostCheck(host=made.name, well=False, reachable=made.reached, verdict=heard.reason or "it does not answer")
     facts, ahead = link.facts, link.clock_ahead
     verdict = heard.reason
     if verdict and heard.notice:
@@ -147,7 +148,7 @@ def _judge(name: str, heard: _Heard, link: FarLink | None, latency: float | None
     names = ("slots", "python", "executable", "cpus", "memory", "memory_available", "load", "boot_id")
     known = {key: facts.get(key) for key in names}
     return HostCheck(
-        host=name, well=not verdict, reachable=True, verdict=verdict or "ok", latency=latency, clock_ahead=ahead, **known
+        host=made.name, well=not verdict, reachable=True, verdict=verdict or "ok", latency=latency, clock_ahead=ahead, **known
     )  # fmt: skip
 
 

@@ -64,6 +64,8 @@ class FarHost(Host):
         self._generation = 0
         self._link: FarLink | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self.reached = False
+        """Whether a command could be run there, ever."""
         self._closing = False
         self._unburied = False
         """Whether an agent was lost that had not said that everything there is dead."""
@@ -113,6 +115,7 @@ class FarHost(Host):
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self.dial(command(self._python, f"{self._nonce}.{self._generation}", marker), link)
+                self.reached = True
                 reason = await self._welcome(link)
         except TimeoutError:
             reason = f"no answer within {CONNECT_SECONDS:g} s"

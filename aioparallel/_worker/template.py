@@ -62,14 +62,16 @@ class Template:
     def _configure(self, config: dict[str, Any]) -> None:
         config["pages"], config["knocker"], *self._fds = self._fds
         self._config = config
+        what = "its slots cannot begin"
         try:
             become_python(config)
+            what = "preload= failed"
             preload(config)
         except BaseException as error:  # noqa: BLE001 - user's modules may raise or exit as they like
             from .failures import describe
 
             name, text, trace, _, _ = describe(error, "")
-            self._socket.sendall(encode(FAILED, 0, 0, pack(f"preload= failed: {name}: {text}\n{trace}")))
+            self._socket.sendall(encode(FAILED, 0, 0, pack(f"{what}: {name}: {text}\n{trace}")))
             os._exit(1)
         gc.freeze()
         self._socket.sendall(encode(PRELOADED, 0, 0, pack(procs.os_threads())))
