@@ -12,12 +12,15 @@ A task whose slot dies under it:
     slot.begin()
     slot.die(signal=11)
     assert task.state == "running" and len(task.attempts) == 2
+
+`SSHServer` is the exception: a real server on this machine, in a process of its own, for trying far hosts where there are none.
 """
 
 from __future__ import annotations
 
 from .recorder import EventRecorder as EventRecorder
 from .scripted import FakeClock as FakeClock, ScriptedHost as ScriptedHost, ScriptedSlot as ScriptedSlot
+from .servers import SSHServer as SSHServer
 from .simulation import Simulation as Simulation, make_task as make_task
 
-__all__ = ["EventRecorder", "FakeClock", "ScriptedHost", "ScriptedSlot", "Simulation", "make_task"]
+__all__ = ["EventRecorder", "FakeClock", "SSHServer", "ScriptedHost", "ScriptedSlot", "Simulation", "make_task"]

@@ -15,6 +15,7 @@ from typing import Any, Self
 import asyncssh
 
 from aioparallel import SSH
+from aioparallel.testing import SSHServer
 
 PYTHON = getattr(sys, "_base_executable", sys.executable)
 """The interpreter at the far end: ours, but without what is installed beside the project."""
@@ -32,46 +33,39 @@ UsePAM no
 PermitRootLogin prohibit-password
 """
 
-_ASYNCSSH_SERVER = """
-import asyncio, asyncssh, subprocess, sys
-
-async def pump(reader, writer):
-    try:
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
-    except (OSError, asyncssh.Error):
-        pass
-
-async def feed(reader, writer):
-    await pump(reader, writer)
-    writer.close()
-
-async def serve(process):
-    child = await asyncio.create_subprocess_shell(
-        process.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-    outwards = asyncio.gather(pump(child.stdout, process.stdout), pump(child.stderr, process.stderr))
-    inwards = asyncio.ensure_future(feed(process.stdin, child.stdin))
-    await outwards
-    process.exit(await child.wait())
-    inwards.cancel()
-
-async def main(folder, port):
-    await asyncssh.listen(
-        "127.0.0.1", int(port), server_host_keys=[folder + "/host_key"], authorized_client_keys=folder + "/key.pub",
-        process_factory=serve, encoding=None)
-    print("listening", flush=True)
-    await asyncio.Event().wait()
-
-asyncio.run(main(*sys.argv[1:]))
-"""
-
 
 class Server:
     """One SSH server; `kind` is "sshd" or "asyncssh"."""
 
     def __init__(self, kind: str, folder: Path) -> None:
         self.kind = kind
+        self._server: SSHServer | OpenSSH = OpenSSH(folder) if kind == "sshd" else SSHServer("127.0.0.1")
+
+    def __enter__(self) -> Self:
+        self._server.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._server.__exit__(kind, error, trace)
+
+    @property
+    def port(self) -> int:
+        return self._server.port
+
+    @property
+    def folder(self) -> Path:
+        """Where its keys, `known_hosts` and an ssh `config` are."""
+        return self._server.folder
+
+    def host(self, **options: Any) -> SSH:
+        """Return the value for `Pool(hosts=[...])`."""
+        return self._server.host(**options)
+
+
+class OpenSSH:
+    """A real sshd."""
+
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = _free_port()
         host_key, key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
@@ -85,7 +79,11 @@ class Server:
         (folder / "config").write_text("")
 
     def __enter__(self) -> Self:
-        arguments = self._sshd() if self.kind == "sshd" else [sys.executable, "-c", _ASYNCSSH_SERVER, str(self.folder), str(self.port)]
+        assert SSHD is not None
+        if os.geteuid() == 0:
+            os.makedirs("/run/sshd", exist_ok=True)
+        (self.folder / "sshd_config").write_text(_SSHD_CONFIG.format(port=self.port, folder=self.folder))
+        arguments = [SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")]
         self._log = open(self.folder / "log", "wb")
         self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
         end = time.monotonic() + 20
@@ -96,20 +94,12 @@ class Server:
             assert self.process.poll() is None and time.monotonic() < end, (self.folder / "log").read_text()
             time.sleep(0.01)
 
-    def _sshd(self) -> list[str]:
-        assert SSHD is not None
-        if os.geteuid() == 0:
-            os.makedirs("/run/sshd", exist_ok=True)
-        (self.folder / "sshd_config").write_text(_SSHD_CONFIG.format(port=self.port, folder=self.folder))
-        return [SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")]
-
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.process.terminate()
         self.process.wait()
         self._log.close()
 
     def host(self, **options: Any) -> SSH:
-        """Return the value for `Pool(hosts=[...])`."""
         folder = str(self.folder)
         given: dict[str, Any] = {
             "keys": (f"{folder}/key",), "known_hosts": f"{folder}/known_hosts", "config": f"{folder}/config", "python": PYTHON,
