@@ -7,12 +7,30 @@ import platform
 from dataclasses import dataclass
 from typing import Any
 
-from .census import Census, Spot
+from .census import Census, FileCensus, Spot
 
 TITLE = "stdlib census"
 COLUMNS = 79
 NAMED = 3
 """How many of the files that do not parse are named in the table."""
+
+
+@dataclass(slots=True)
+class Share:
+    """What one host did of it."""
+
+    host: str
+    slots: int = 0
+    files: int = 0
+    lines: int = 0
+    seconds: float = 0.0  # of parsing and counting, on all its slots together
+    missing: str = ""  # why it was not there
+
+    def add(self, outcome: FileCensus) -> None:
+        """Count one file in."""
+        self.files += 1
+        self.lines += outcome.lines
+        self.seconds += outcome.seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +43,7 @@ class Summary:
     seconds: float  # from before the pool was opened until it was closed
     run_seconds: float  # the tasks' run time on all slots together
     cpu_seconds: float  # the CPU time that the files took on all slots together
+    hosts: tuple[Share, ...] = ()
 
     @property
     def speed_up(self) -> float:
@@ -70,6 +89,8 @@ def as_text(census: Census, summary: Summary, folder: str) -> str:
         ("seconds", f"{summary.seconds:.2f}", "from opening the pool to its end"),
         ("speed-up", f"{summary.speed_up:.2f}x", *_explained(summary)),
     )
+    if len(summary.hosts) > 1:
+        lines += ["", "which host counted what", "-----------------------", *_shares(summary.hosts)]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -98,6 +119,7 @@ def as_dict(census: Census, summary: Summary, folder: str) -> dict[str, Any]:
             "run_seconds": round(summary.run_seconds, 6),
             "cpu_seconds": round(summary.cpu_seconds, 6),
             "speed_up": round(summary.speed_up, 3),
+            "hosts": {share.host: _share(share) for share in summary.hosts},
         },
     }
 
@@ -106,6 +128,20 @@ def _chunked(census: Census, summary: Summary) -> list[str]:
     """Return a note for those who wonder why there are fewer tasks than files."""
     files = census.files + len(census.unparsed) + len(census.failed)
     return [f"(small files travel together, {files / summary.tasks:.1f} to a task)"] if 0 < summary.tasks < files else []
+
+
+def _shares(shares: tuple[Share, ...]) -> list[str]:
+    width = max(len(share.host) for share in shares)
+    return [
+        f"{share.host:<{width}}  "
+        + (share.missing or f"{share.files:>7,} files  {share.lines:>11,} lines  {share.seconds:>8.2f} s on {_slots(share.slots)}")
+        for share in shares
+    ]
+
+
+def _share(share: Share) -> dict[str, Any]:
+    whole = {"slots": share.slots, "files": share.files, "lines": share.lines, "seconds": round(share.seconds, 6)}
+    return whole | {"missing": share.missing} if share.missing else whole
 
 
 def _slots(count: int) -> str:
