@@ -117,7 +117,7 @@ async def take_census(
     seconds = time.perf_counter() - began
     return census, report.Summary(
         slots=len(status.slots),
-        cpus=cpus or usable_cpus() + sum(slot.host != "local" for slot in status.slots),
+        cpus=cpus or (slots != 0) * usable_cpus() + sum(slot.host != "local" for slot in status.slots),
         tasks=status.succeeded + status.failed,
         seconds=seconds,
         run_seconds=status.run_seconds,

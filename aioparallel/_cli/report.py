@@ -89,7 +89,7 @@ def as_text(census: Census, summary: Summary, folder: str) -> str:
         ("seconds", f"{summary.seconds:.2f}", "from opening the pool to its end"),
         ("speed-up", f"{summary.speed_up:.2f}x", *_explained(summary)),
     )
-    if len(summary.hosts) > 1:
+    if any(share.host != "local" for share in summary.hosts):
         lines += ["", "which host counted what", "-----------------------", *_shares(summary.hosts)]
     return "\n".join(line.rstrip() for line in lines)
 

@@ -113,15 +113,20 @@ async def _input_ended() -> None:
     await reader.read()
 
 
+def _say(line: str) -> None:
+    with suppress(BrokenPipeError):  # who started us may be gone: our input will say so
+        os.write(1, f"{line}\n".encode())
+
+
 async def main(folder: str, address: str) -> None:
     """Serve until the input ends; the first line of the output is the port, or why there is none."""
     server = Server(folder)
     ended = asyncio.ensure_future(_input_ended())
     try:
-        print(await server.listen(address), flush=True)
+        _say(str(await server.listen(address)))
         await ended
     except (OSError, ValueError) as error:
-        print(str(error).partition("\n")[0], flush=True)
+        _say(str(error).partition("\n")[0])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         await server.end()
