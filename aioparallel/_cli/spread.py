@@ -6,6 +6,7 @@ travels as it is.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -36,12 +37,11 @@ def sources(paths: Iterable[str]) -> Iterator[bytes | OSError]:
 @contextmanager
 def travelling() -> Iterator[None]:
     """Have functions and classes of the census travel by value: nothing of this package's commands is on other machines."""
-    from . import spread
-
-    for module in (census, spread):
+    modules = (census, sys.modules[__name__])
+    for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
         yield
     finally:
-        for module in (census, spread):
+        for module in modules:
             cloudpickle.unregister_pickle_by_value(module)

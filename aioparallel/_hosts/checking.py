@@ -1,4 +1,4 @@
-"""One look at a far host: can it be reached, what is it, does a slot come up there?
+"""One look at a far host: whether it can be reached, what it is, and whether a slot comes up there.
 
 Guarantees
     It goes the way that a pool goes, so what it finds is what a pool would get, in the same words. Nothing stays behind, here or there.
@@ -10,6 +10,7 @@ How it works
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 from .._wire.records import Record
@@ -53,8 +54,8 @@ class HostCheck(Record):
     boot_id: str | None = None
 
 
-class _Heard(Reports):
-    """What the host told."""
+class _Heard:
+    """What the host told: as much of `Reports` as a look has use for."""
 
     def __init__(self) -> None:
         self.reason = ""
@@ -81,6 +82,10 @@ class _Heard(Reports):
     def wrote(self, host: str, stream: int, text: bytes) -> None:
         self.notice = text.decode(errors="replace").strip().rpartition("\n")[2] or self.notice
 
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """Let the rest of `Reports` be said."""
+        return lambda *_: None
+
     def _decided(self) -> None:
         if not self.slot.done():
             self.slot.set_result(None)
@@ -89,11 +94,12 @@ class _Heard(Reports):
 async def check(host: Any, seconds: float = CONNECT_SECONDS, settings: Settings | None = None) -> HostCheck:
     """Return what is found of a host as `Pool(hosts=...)` takes it, within so many seconds and those it takes to close.
 
-    settings: those of the pool that it is for, such as what it preloads. Raises nothing that the host can cause. If cancelled: the connection is closed, and nothing is alive there.
+    settings: those of the pool that it is for, such as what it preloads. Raises nothing that the host can cause. If cancelled: the
+    connection is closed, and nothing is alive there.
     """
     made = cast("FarHost", build_far(host, settings or Settings(), seed=0))
     heard = _Heard()
-    made.attach(heard)
+    made.attach(cast("Reports", heard))
     link: FarLink | None = None
     latency: float | None = None
     try:
@@ -116,14 +122,18 @@ async def _try(link: FarLink, heard: _Heard) -> float | None:
     best: float | None = None
     for _ in range(PINGS):
         answered = link.ping()
-        await asyncio.wait([answered, link.ended], return_when=asyncio.FIRST_COMPLETED)
+        await _either(answered, link.ended)
         if link.ended.done():
             break
         best = min(best or answered.result(), answered.result())
-    await asyncio.wait([heard.slot, link.ended], return_when=asyncio.FIRST_COMPLETED)
+    await _either(heard.slot, link.ended)
     if link.ended.done():
         heard.reason = heard.reason or link.ended.result()
     return best
+
+
+async def _either(*futures: asyncio.Future[Any]) -> None:
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _close(link: FarLink) -> None:

@@ -37,6 +37,7 @@ class Server:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
+        self._home = os.path.expanduser("~")
         self._children: set[asyncio.subprocess.Process] = set()
         self._environ = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
 
@@ -63,7 +64,7 @@ class Server:
         """Run the command of one session."""
         child = await asyncio.create_subprocess_shell(
             process.command or "exec /bin/sh", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            start_new_session=True, env=self._environ, cwd=os.path.expanduser("~"),
+            start_new_session=True, env=self._environ, cwd=self._home,
         )  # fmt: skip
         self._children.add(child)
         outwards = asyncio.gather(_pump(child.stdout, process.stdout), _pump(child.stderr, process.stderr))

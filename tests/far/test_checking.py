@@ -11,6 +11,7 @@ import pytest
 
 from aioparallel._hosts import far
 from aioparallel._hosts.checking import check
+from aioparallel._worker.facts import facts
 from aioparallel._worker.machine import usable_cpus
 from aioparallel.config import Settings
 from aioparallel.testing import SSHServer
@@ -18,18 +19,17 @@ from tests.far.loopback import Loopback, LoopbackHost
 
 from ..journeys.looks import until
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
 
 async def test_a_host_that_is_well() -> None:
+    boot_id = facts(1)["boot_id"]
     found = await check(Loopback("there"))
     assert (found.host, found.well, found.reachable, found.verdict) == ("there", True, True, "ok")
     assert found.cpus == found.slots == usable_cpus()
     assert found.python == sys.version.split()[0]
     assert found.latency is not None and 0 < found.latency < 5
     assert found.clock_ahead is not None and abs(found.clock_ahead) < 1
-    if BOOT_ID.exists():
-        assert found.boot_id == BOOT_ID.read_text().strip()
+    assert found.boot_id == boot_id
+    if boot_id:
         assert found.memory and found.memory_available and found.memory_available < found.memory
     assert (await check(Loopback(slots=5))).slots == 5
 
