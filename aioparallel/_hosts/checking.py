@@ -97,7 +97,10 @@ async def check(host: Any, seconds: float = CONNECT_SECONDS, settings: Settings 
     settings: those of the pool that it is for, such as what it preloads. Raises nothing that the host can cause. If cancelled: the
     connection is closed, and nothing is alive there.
     """
-    made = cast("FarHost", build_far(host, settings or Settings(), seed=0))
+    try:
+        made = cast("FarHost", build_far(host, settings or Settings(), seed=0))
+    except ValueError as error:  # an address that is none
+        return HostCheck(host=host.name, well=False, reachable=False, verdict=str(error))
     heard = _Heard()
     made.attach(cast("Reports", heard))
     link: FarLink | None = None

@@ -60,12 +60,12 @@ class FarHost(Host):
         }  # fmt: skip
         self._python = python
         self._heartbeat = heartbeat
+        self.reached = False
+        """Whether a command could be run there, ever."""
         self._nonce = os.urandom(8).hex()
         self._generation = 0
         self._link: FarLink | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self.reached = False
-        """Whether a command could be run there, ever."""
         self._closing = False
         self._unburied = False
         """Whether an agent was lost that had not said that everything there is dead."""
@@ -115,7 +115,6 @@ class FarHost(Host):
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self.dial(command(self._python, f"{self._nonce}.{self._generation}", marker), link)
-                self.reached = True
                 reason = await self._welcome(link)
         except TimeoutError:
             reason = f"no answer within {CONNECT_SECONDS:g} s"
@@ -132,6 +131,7 @@ class FarHost(Host):
         return None
 
     async def _welcome(self, link: FarLink) -> str | None:
+        self.reached = True
         self._link = link
         link.ended.add_done_callback(lambda ended: self._ended(link, ended.result()))
         either: list[asyncio.Future[Any]] = [link.ended, link.welcomed]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from aioparallel import SSH
 from aioparallel._hosts import far
 from aioparallel._hosts.checking import check
 from aioparallel._worker.facts import facts
@@ -76,6 +77,15 @@ async def test_cancelled_it_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_
     looking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await looking
+
+
+async def test_an_address_that_is_none_is_the_hosts_own_matter() -> None:
+    try:
+        host = SSH("box:port")
+    except ValueError:
+        return  # refused even before
+    found = await check(host)
+    assert not found.well and "'port' is no port" in found.verdict
 
 
 async def test_over_ssh_and_with_the_wrong_key() -> None:
