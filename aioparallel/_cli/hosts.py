@@ -131,7 +131,7 @@ def _cells(one: HostCheck) -> tuple[str, ...]:
 
 
 def _ahead(seconds: float) -> str:
-    return f"{seconds * 1000:+.0f} ms" if abs(seconds) < 1 else f"{seconds:+,.0f} s"
+    return f"{round(seconds * 1000):+d} ms" if abs(seconds) < 1 else f"{seconds:+,.0f} s"
 
 
 def _host(text: str) -> SSH:
