@@ -136,7 +136,7 @@ class Engine(NearNews):
             if not (self._feeding or self._settler.holding) and self.state.has_idle_slot():
                 self._look_after_slots()
             else:
-                self.loop.call_soon(self._turn)
+                self.loop.call_soon(self.take_in)
         elif len(submitted) >= BURST and not (self._feeding or self._settler.holding):
             self._look_after_slots(answers=True)
 
@@ -144,14 +144,15 @@ class Engine(NearNews):
         settler = self._settler
         settler.holding = True
         try:
-            self._turn()
+            self.take_in()
             if answers:
                 for host in self.hosts.values():
                     host.glance()
         finally:
             settler.holding = False
 
-    def _turn(self) -> None:
+    def take_in(self) -> None:
+        """Take in what was submitted in this turn of the loop."""
         if self._submitted:
             tasks, self._submitted = self._submitted, []
             self.feed(Submitted(tasks))
@@ -162,7 +163,7 @@ class Engine(NearNews):
             task._message = message
         if not task._asked:
             task._asked = True
-            self._turn()  # the state machine must know a task before it hears that it was cancelled
+            self.take_in()  # the state machine must know a task before it hears that it was cancelled
             self.feed(CancelAsked(task))
             self._settler.rebuilding.abandon(task)
         return True
@@ -279,17 +280,17 @@ class Engine(NearNews):
 
     def load(self) -> tuple[int, int]:
         """Return (busy slots, queued tasks)."""
-        self._turn()
+        self.take_in()
         return overview.busy(self.state), overview.queued(self.state)
 
     def status(self, name: str, phase: str, uptime: float) -> PoolStatus:
         """Return what `Pool.status` shows."""
-        self._turn()
+        self.take_in()
         return overview.status(self.state, tuple(self.notes), name, phase, self.slots(), uptime)
 
     def slot_states(self) -> tuple[SlotStatus, ...]:
         """Return what `Pool.slots` shows."""
-        self._turn()
+        self.take_in()
         return overview.slots(self.state)
 
     def check_placement(self, options: Options) -> None:
@@ -346,7 +347,7 @@ class Engine(NearNews):
         self.feed(HostDown(host, reason, unbegun))
         if self.state.closing is not None:
             if not self.ended.done() and all(record.down for record in self.state.hosts.values()):
-                self.ended.set_result(None)
+                self._end()
         elif self.state.hosts[host].leaving:
             self.keeping.went_down(host)
         elif self.hosts[host].far:
@@ -359,10 +360,16 @@ class Engine(NearNews):
 
     def close(self, reason: str) -> None:
         """Begin the end: kill everything, settle everything. `ended` is done when that is confirmed."""
-        self._turn()
+        self.take_in()
         if self.state.closing is None:
             self.feed(Closing(reason))
+            if not self.hosts:
+                self._end()
         self._settler.close(reason)
+
+    def _end(self) -> None:
+        self.ended.set_result(None)
+        self._wake_waiters()
 
     async def finish(self) -> None:
         """Wait for `ended`, whatever is cancelled meanwhile: it comes within seconds."""

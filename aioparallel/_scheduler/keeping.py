@@ -52,6 +52,7 @@ class Keeping:
             raise UsageError(f"the pool has no host {name!r}; it has {', '.join(engine.hosts) or 'none'}")
         if not host.far:
             raise UsageError(f"host {name!r} is this machine: how many slots it has is said with local=, when the pool is made")
+        engine.take_in()
         engine.feed(RemoveHost(name, drain))
         await engine.wait_until(lambda: engine.hosts.get(name) is not host or engine.ended.done())
 
@@ -103,6 +104,7 @@ class Keeping:
         elif isinstance(change, HostRemoved):
             if change.name not in self._engine.hosts:
                 raise UsageError(f"there is no host {change.name!r} to remove")
+            self._engine.take_in()
             self._engine.feed(RemoveHost(change.name, change.drain))
         else:
             raise TypeError("it is neither HostAdded nor HostRemoved")

@@ -6,6 +6,8 @@ import os
 import sys
 import time
 
+from aioparallel import current_task
+
 from . import own_classes
 
 
@@ -38,6 +40,25 @@ def note_and_print(path: str) -> str:
     while not os.path.exists(go):
         time.sleep(0.01)
     return "done"
+
+
+def where() -> str:
+    task = current_task()
+    assert task is not None
+    return task.host
+
+
+def fail_on(host: str) -> str:
+    if where() == host:
+        raise RuntimeError(f"not on {host}")
+    return where()
+
+
+def hold(go: str) -> str:
+    """Wait to be let go."""
+    while not os.path.exists(go):
+        time.sleep(0.01)
+    return where()
 
 
 def environment(name: str) -> tuple[str, str]:

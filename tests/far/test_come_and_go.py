@@ -1,0 +1,153 @@
+"""Hosts that come to a pool and leave it while work runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aioparallel import HostLost, Pool, UsageError
+from aioparallel.config import HostAdded, HostRemoved
+from tests.far.loopback import Loopback
+
+from ..journeys.looks import until
+from .visitors import hold, note_and_print, where
+
+
+def alive(path: Path) -> list[int]:
+    return [pid for pid in map(int, path.read_text().split()) if Path(f"/proc/{pid}").exists()]
+
+
+async def test_a_host_is_added_and_removed_while_work_runs(tmp_path: Path) -> None:
+    async with Pool(local=1) as pool:
+        assert list(pool.hosts) == ["local"] and pool.hosts["local"].is_local and len(pool.hosts) == 1
+        view = await pool.add_host(Loopback("a", slots=2, weight=2.0, labels={"gpu": "yes"}))
+        assert view is pool.hosts["a"] and view.is_up and (view.slots, view.weight, view.labels) == (2, 2.0, {"gpu": "yes"})
+        there = pool.options(hosts=["a"])
+        assert await there.submit(where) == "a"
+        with pytest.raises(UsageError, match="the pool has a host 'a' already"):
+            await pool.add_host(Loopback("a", slots=1))
+        running = [there.submit(note_and_print, str(tmp_path / name)) for name in "xy"]
+        waiting = [pool.submit(where) for _ in range(20)]
+        await until(lambda: all((tmp_path / name).exists() for name in "xy"))
+        removing = asyncio.create_task(pool.remove_host("a"))
+        assert set(await asyncio.gather(*waiting)) <= {"a", "local"}
+        await until(lambda: pool.hosts["a"].busy == 2 and not pool.hosts["a"].is_up)
+        assert pool.hosts["a"].reason == "it is being removed" and not removing.done()
+        with pytest.raises(UsageError, match="no host of this pool is allowed"):
+            pool.options(labels={"gpu": "yes"})
+        (tmp_path / "go").touch()
+        await removing
+        assert [task.result() for task in running] == ["done", "done"]
+        assert list(pool.hosts) == ["local"] and {slot.host for slot in pool.slots} == {"local"}
+        with pytest.raises(UsageError, match="no host of this pool is allowed"):
+            await there.submit(where)
+        assert (await pool.add_host(Loopback("a", slots=1))).slots == 1
+        assert await there.submit(where) == "a"
+
+
+async def test_what_runs_on_a_host_that_is_removed_at_once_runs_elsewhere(tmp_path: Path) -> None:
+    async with Pool(local=1, hosts=[Loopback("a", slots=2)]) as pool:
+        await pool.ready(hosts=2, timeout=60)
+        moving = pool.options(locality={"a": 1}).submit(note_and_print, str(tmp_path / "pids"))
+        staying = pool.options(hosts=["a"], idempotent=False).submit(note_and_print, str(tmp_path / "others"))
+        await until(lambda: (tmp_path / "pids").exists() and (tmp_path / "others").exists())
+        before = alive(tmp_path / "pids")
+        assert len(before) == 2
+        await pool.remove_host(pool.hosts["a"], drain=False)
+        assert not [pid for pid in before if Path(f"/proc/{pid}").exists()]
+        with pytest.raises(HostLost, match="it may not be run again"):
+            await staying
+        (tmp_path / "go").touch()
+        assert await moving == "done"
+        assert [(attempt.host, attempt.outcome) for attempt in moving.attempts] == [("a", "lost"), ("local", "succeeded")]
+
+
+async def test_a_host_that_cannot_be_reached_can_be_added_and_removed() -> None:
+    async with Pool(local=1) as pool:
+        view = await pool.add_host(Loopback("ill", slots=1, python="/nowhere/python"))
+        assert not view.is_up and "was found there" in view.reason and "down: " in repr(view)
+        await pool.remove_host("ill")
+        assert "ill" not in pool.hosts
+        for name, why in (("ill", "the pool has no host 'ill'; it has local"), ("local", "host 'local' is this machine")):
+            with pytest.raises(UsageError, match=why):
+                await pool.remove_host(name)
+        with pytest.raises(TypeError, match="not int"):
+            await pool.add_host(3)
+
+
+async def test_removing_goes_on_when_nobody_waits_for_it_any_more(tmp_path: Path) -> None:
+    async with Pool(local=0, hosts=[Loopback("a", slots=1)]) as pool:
+        task = pool.submit(note_and_print, str(tmp_path / "pids"))
+        await until((tmp_path / "pids").exists)
+        removing = asyncio.create_task(pool.remove_host("a"))
+        await asyncio.sleep(0)
+        removing.cancel()
+        (tmp_path / "go").touch()
+        assert await task == "done"
+        await until(lambda: not pool.hosts)
+
+
+async def test_a_pool_is_closed_while_a_host_leaves(tmp_path: Path) -> None:
+    async with Pool(local=1, hosts=[Loopback("a", slots=1)]) as pool:
+        await pool.ready(hosts=2, timeout=60)
+        task = pool.options(hosts=["a"]).submit(hold, str(tmp_path / "go"))
+        await until(lambda: pool.hosts["a"].busy == 1)
+        removing = asyncio.create_task(pool.remove_host("a"))
+        await asyncio.sleep(0)
+        await pool.aclose()
+        await removing
+        assert task.done()
+
+
+class Provider:
+    """An async iterator of what a test says."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[Any] = asyncio.Queue()
+        self.closed = False
+
+    async def changes(self) -> AsyncIterator[HostAdded | HostRemoved]:
+        try:
+            while (change := await self.queue.get()) is not None:
+                if isinstance(change, Exception):
+                    raise change
+                yield change
+        finally:
+            self.closed = True
+
+
+async def test_a_provider_of_hosts(caplog: pytest.LogCaptureFixture) -> None:
+    provider = Provider()
+    async with Pool(local=0, hosts=provider.changes()) as pool:
+        later = pool.options(hosts=["a"]).submit(where)  # it may come
+        provider.queue.put_nowait(HostAdded(host=Loopback("a", slots=1)))
+        assert await later == "a"
+        provider.queue.put_nowait(HostAdded(host=Loopback("b", slots=1)))
+        await pool.ready(hosts=2, timeout=60)
+        provider.queue.put_nowait(HostRemoved(name="a"))
+        await until(lambda: list(pool.hosts) == ["b"])
+        for wrong in ("c", HostAdded(host=3), HostRemoved(name="nowhere"), HostAdded(host=Loopback("b"))):
+            provider.queue.put_nowait(wrong)
+        provider.queue.put_nowait(OSError("the registry is gone"))
+        await until(lambda: provider.closed)
+        assert await pool.submit(where) == "b"
+        assert "the provider of hosts failed (OSError): the hosts that it gave stay" in pool.status().notes
+        with pytest.raises(UsageError, match=r"hosts=\['a'\]"):
+            pool.options(hosts=["a"])
+    said = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert [text.partition(":")[0] for text in said] == [
+        "the provider of hosts gave str", "the provider of hosts gave HostAdded", "the provider of hosts gave HostRemoved",
+        "the provider of hosts gave HostAdded", "the provider of hosts failed",
+    ]  # fmt: skip
+
+
+async def test_a_provider_is_closed_with_the_pool() -> None:
+    provider = Provider()
+    async with Pool(local=0, hosts=provider.changes(), lost_grace=0.2) as pool:
+        with pytest.raises(HostLost, match=r"no host was up for 0.2 s \(there is none yet\)"):
+            await pool.submit(abs, -3)
+    await until(lambda: provider.closed)
