@@ -91,7 +91,7 @@ async def test_a_retry_avoids_the_host_where_it_failed_and_falls_back_to_it() ->
         for failing in ("a", "local"):
             task = pool.options(retries=1, locality={failing: 1}).submit(fail_on, failing)
             assert await task != failing
-            assert [attempt.host for attempt in task.attempts][0] == failing
+            assert task.attempts[0].host == failing
         alone = pool.options(retries=2, hosts=["a"]).submit(fail_on, "a")
         with pytest.raises(RuntimeError, match="not on a"):
             await alone
