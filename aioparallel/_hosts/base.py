@@ -92,8 +92,8 @@ class Reports(Protocol):
 
     # What only hosts that feed their own slots tell (`Host.far`).
 
-    def far_up(self, host: str, slots: int) -> None:
-        """The host's agent supervises, and offers so many slots."""
+    def far_up(self, host: str, slots: int, machine: str) -> None:
+        """The host's agent supervises, and offers so many slots; `machine` names the machine it is on, "": that is not known."""
 
     def far_unreachable(self, host: str, reason: str) -> None:
         """The host could not be reached; it is tried again."""
@@ -160,6 +160,9 @@ class Host(ABC):
 
     def want(self, slots: int) -> None:  # noqa: B027 - only far hosts are asked
         """Have so many slots up before there is work for them."""
+
+    def limit(self, slots: int) -> None:  # noqa: B027 - only far hosts are asked
+        """Have no more slots than so many."""
 
     async def keep_up(self) -> None:  # noqa: B027 - only far hosts are asked
         """Keep the way to the host open until cancelled."""

@@ -39,6 +39,7 @@ from .._wire.messages import (
     HELLO,
     INCARNATION_BITS,
     ISOLATE,
+    LIMIT,
     MODULES,
     NEED,
     NOTICE,
@@ -261,6 +262,10 @@ class FarLink:
         """Have so many slots up."""
         self._say(WANT, 0, slots)
 
+    def limit(self, slots: int) -> None:
+        """Have no more slots than so many."""
+        self._say(LIMIT, 0, slots)
+
     def close(self) -> None:
         """Kill everything there."""
         self._say(CLOSE, 0)
@@ -348,7 +353,7 @@ class FarLink:
         self._offset = facts["monotonic"] - monotonic()
         if not self.welcomed.done():
             self.welcomed.set_result(None)
-        self._reports.far_up(self.name, facts["slots"])
+        self._reports.far_up(self.name, facts["slots"], facts.get("boot_id") or "")
         self.ping()
         self._ticked = monotonic()
         self._timer = self._loop.call_later(self._heartbeat, self._tick)

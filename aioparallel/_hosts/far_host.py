@@ -183,6 +183,11 @@ class FarHost(Host):
         if self._link is not None:
             self._link.want(slots)
 
+    def limit(self, slots: int) -> None:
+        """See `Host.limit`."""
+        if self._link is not None:
+            self._link.limit(slots)
+
     def kill(self, index: int, ident: int, grace: float) -> None:
         """See `Host.kill`."""
         if self._link is not None:

@@ -48,6 +48,7 @@ from .stimuli import (
     HostUp,
     Kill,
     Launch,
+    Limit,
     Recall,
     Recalled,
     Retire,
@@ -120,6 +121,7 @@ class Engine(NearNews):
             Kill: lambda action: self.hosts[action.host].kill(action.slot, action.ident, action.grace),
             Withdraw: lambda action: self.hosts[action.host].withdraw(action.idents),
             Want: lambda action: self.hosts[action.host].want(action.slots),
+            Limit: self._limit,
             Spawn: lambda action: self.hosts[action.host].spawn(action.slot, action.incarnation),
             Retire: lambda action: self.hosts[action.host].retire(action.slot),
             CloseHost: lambda action: self._close_host(action.host),
@@ -306,6 +308,11 @@ class Engine(NearNews):
 
     def _recall(self, action: Recall) -> None:
         self.feed(Recalled(action.host, action.slot, self.hosts[action.host].recall(action.slot)))
+
+    def _limit(self, action: Limit) -> None:
+        where = ", ".join(action.others)
+        log.info("host %s is on the same machine as %s: it gets %d of its %d CPUs", action.host, where, action.slots, action.of)
+        self.hosts[action.host].limit(action.slots)
 
     def _close_host(self, name: str) -> None:
         self.hosts[name].close()

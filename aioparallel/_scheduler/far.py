@@ -17,7 +17,7 @@ from .assign import assign
 from .backlog import FAR, Backlog
 from .evening import even_out
 from .leaving import go_on
-from .stimuli import Action, Bound, Emit, FarAnswered, FarRoundTrip, FarUnreachable, FarUp, Kill, Settle, Want, Withdraw, Withdrawn
+from .stimuli import Action, Bound, Emit, FarAnswered, FarRoundTrip, FarUnreachable, FarUp, Kill, Limit, Settle, Want, Withdraw, Withdrawn
 
 if TYPE_CHECKING:
     from .host_record import HostRecord
@@ -110,13 +110,27 @@ def up(state: State, stimulus: FarUp, now: float, actions: list[Action]) -> None
     host = state.hosts[stimulus.host]
     host.down, host.reason = False, ""
     state.endings.end_limbo(host, now, actions)
-    state.backlog(stimulus.host).width = host.slots = stimulus.slots
+    host.machine = stimulus.machine
+    state.backlog(stimulus.host).width = host.slots = _share(state, host, stimulus.slots, actions)
     state.resized()
     if state.watched:
         actions.append(Emit(HostUpEvent(at=now + state.epoch, host=host.name)))
     if state.wanted:
         actions.append(Want(host.name, state.wanted))
     assign(state, now, actions)
+
+
+def _share(state: State, host: HostRecord, slots: int, actions: list[Action]) -> int:
+    """Return how many slots a host gets: where their number was not given, those that others on its machine leave; at least one."""
+    if host.is_declared or not host.machine:
+        return slots
+    others = [
+        other for other in state.hosts.values() if other is not host and not other.leaving and state.machine_of(other) == host.machine
+    ]
+    left = min(slots, max(1, slots - sum(other.slots for other in others)))
+    if left < slots:
+        actions.append(Limit(host.name, left, slots, tuple(other.name for other in others)))
+    return left
 
 
 def round_trip(state: State, stimulus: FarRoundTrip, now: float, actions: list[Action]) -> None:

@@ -27,13 +27,13 @@ class FarNews(ABC):
     def feed(self, stimulus: Any) -> object:
         """Let the state machine handle a stimulus."""
 
-    def far_up(self, host: str, slots: int) -> None:
+    def far_up(self, host: str, slots: int, machine: str) -> None:
         """See `Reports`."""
         if host in self._unreachable:
             self._unreachable.discard(host)
             log.warning("host %s is up", host)
         self._up.add(host)
-        self.feed(FarUp(host, slots))
+        self.feed(FarUp(host, slots, machine))
 
     def far_unreachable(self, host: str, reason: str) -> None:
         """See `Reports`."""

@@ -19,8 +19,8 @@ class HostRecord:
     """One host of the pool."""
 
     __slots__ = (
-        "_state", "backlog", "down", "failed", "incarnations", "labels", "leaving", "limbo", "name", "reason", "room", "slots",
-        "spawn_after", "start_failures", "view", "weight",
+        "_state", "backlog", "down", "failed", "incarnations", "is_declared", "labels", "leaving", "limbo", "machine", "name", "reason",
+        "room", "slots", "spawn_after", "start_failures", "view", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -30,6 +30,10 @@ class HostRecord:
         self.name = name
         self.slots = slots
         """How many it may have; of a far one, how many it said that it has."""
+        self.is_declared = slots > 0
+        """Whether the number of its slots was given."""
+        self.machine = ""
+        """What names the machine that a far one is on, once that is known."""
         self.weight = weight
         self.labels: Mapping[str, str] = labels or {}
         self.backlog = Backlog(name, weight) if far else None

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterable, Callable
 from typing import TYPE_CHECKING, Any
 
 from .._hosts.base import Host
+from .._worker.facts import boot_id
 from ..config import HostAdded, HostRemoved
 from ..errors import UsageError
 from .stimuli import Clock, HostCame, HostGone, RemoveHost
@@ -36,6 +37,7 @@ class Keeping:
         engine = self._engine
         if host.name in engine.hosts:
             raise UsageError(f"the pool has a host {host.name!r} already: remove that first, or give another name")
+        engine.state.machine = engine.state.machine or boot_id()
         engine.hosts[host.name] = host
         host.attach(engine)
         engine.feed(HostCame(host.name, host.slots, host.weight, host.labels))

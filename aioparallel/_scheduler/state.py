@@ -85,12 +85,12 @@ class State:
         self.now = 0.0
         self.selection = selection
         """The policy that chooses hosts; None: LeastLoaded, and where much waits a quicker rule that comes to the same."""
-        self.random = Random(seed)  # noqa: S311 - for policies
-        self.bad_policies: set[int] = set()
+        self.random, self.bad_policies = Random(seed), set[int]()  # noqa: S311 - for policies
         self.layout = object()
         """Another one whenever hosts come or go."""
         self.short = 0.0
         self.has_far = self.hosts_may_come = False
+        self.machine = ""
         self.lost_grace = lost_grace
         """So many seconds without a host that is up, and what waits is given up."""
         self.slots: dict[tuple[str, int], Slot] = {}
@@ -163,6 +163,10 @@ class State:
         backlog = self.hosts[host].backlog
         assert backlog is not None
         return backlog
+
+    def machine_of(self, host: HostRecord) -> str:
+        """Return what names the machine that a host is on, "": that is not known."""
+        return self.machine if host.is_local else host.machine
 
     def far_power(self) -> float:
         """Return how many slots near far hosts are as good as."""

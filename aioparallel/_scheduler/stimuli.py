@@ -118,10 +118,11 @@ class HostGone(NamedTuple):
 
 
 class FarUp(NamedTuple):
-    """A far host's agent supervises, and offers so many slots."""
+    """A far host's agent supervises, and offers so many slots. `machine`: where it is, "": that is not known."""
 
     host: str
     slots: int
+    machine: str
 
 
 class FarUnreachable(NamedTuple):
@@ -199,6 +200,15 @@ class Want(NamedTuple):
     slots: int
 
 
+class Limit(NamedTuple):
+    """Have a far host offer no more than so many of its slots, as others are on its machine."""
+
+    host: str
+    slots: int
+    of: int
+    others: tuple[str, ...]
+
+
 class Kill(NamedTuple):
     """Kill the slot's tree if it runs that attempt."""
 
@@ -258,4 +268,4 @@ class CloseHost(NamedTuple):
     host: str
 
 
-Action = Launch | Recall | Withdraw | Want | Kill | Spawn | Retire | Settle | Fail | SettleCancelled | Emit | CloseHost
+Action = Launch | Recall | Withdraw | Want | Limit | Kill | Spawn | Retire | Settle | Fail | SettleCancelled | Emit | CloseHost

@@ -69,6 +69,8 @@ WITHDRAW = 38
 """Far: give back those of these attempts that have not begun. body: their idents; WITHDRAWN follows."""
 WANT = 40
 """Far: have slots up before there is work for them. body: (how many,)."""
+LIMIT = 41
+"""Far: have no more slots than this, for others use this machine too. body: (how many,)."""
 PING = 39
 """Far: are you there? ident: a number; PONG follows."""
 

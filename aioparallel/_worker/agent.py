@@ -29,6 +29,7 @@ from .._wire.messages import (
     HELLO,
     KILL,
     KNOCK_SIZE,
+    LIMIT,
     MISSED,
     PING,
     PONG,
@@ -223,6 +224,8 @@ class Agent:
             self._feeder.withdraw(unpack(body))
         elif kind == WANT:
             self._feeder.want(*unpack(body))
+        elif kind == LIMIT:
+            self._feeder.limit(*unpack(body))
         elif kind == PING:
             self._tell(PONG, ident, monotonic())
 

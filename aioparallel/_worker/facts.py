@@ -26,7 +26,7 @@ def facts(cpus: int, root: str = "/") -> dict[str, Any]:
     """
     memory, available = _memory(root)
     return {
-        "boot_id": _read(os.path.join(root, "proc/sys/kernel/random/boot_id")).strip() or None,
+        "boot_id": boot_id(root) or None,
         "cpus": cpus,
         "memory": memory,
         "memory_available": available,
@@ -34,6 +34,11 @@ def facts(cpus: int, root: str = "/") -> dict[str, Any]:
         "python": sys.version.partition(" ")[0],
         "executable": sys.executable or None,
     }
+
+
+def boot_id(root: str = "/") -> str:
+    """Return what names this machine since it was started; "" where that is not known."""
+    return _read(os.path.join(root, "proc/sys/kernel/random/boot_id")).strip()
 
 
 def _memory(root: str) -> tuple[int | None, int | None]:
@@ -59,4 +64,4 @@ def _load() -> float | None:
         return None
 
 
-__all__ = ["facts"]
+__all__ = ["boot_id", "facts"]

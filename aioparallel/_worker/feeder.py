@@ -175,6 +175,10 @@ class Feeder:
         """Have so many slots, before there is work for them."""
         self._wanted = max(self._wanted, min(slots, self._slots))
 
+    def limit(self, slots: int) -> None:
+        """Begin no more slots than so many."""
+        self._slots = min(self._slots, slots)
+
     def stop(self, ident: int, grace: float) -> None:
         """End an attempt, wherever it is."""
         item = self._items.get(ident)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from aioparallel import HostLost, Pool, UsageError
+from aioparallel._worker.machine import usable_cpus
 from aioparallel.config import HostAdded, HostRemoved
 from tests.far.loopback import Loopback
 
@@ -100,6 +101,20 @@ async def test_a_pool_is_closed_while_a_host_leaves(tmp_path: Path) -> None:
         await pool.aclose()
         await removing
         assert task.done()
+
+
+async def test_entries_on_one_machine_share_its_cpus(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "aioparallel")
+    cpus = usable_cpus()
+    async with Pool(hosts=[Loopback("given", slots=3), Loopback("rest")], reserve=1) as pool:
+        await pool.ready(hosts=3, timeout=60)
+        assert {name: host.slots for name, host in pool.hosts.items()} == {"local": max(1, cpus - 1), "given": 3, "rest": 1}
+        rest = pool.options(hosts=["rest"])
+        assert await asyncio.gather(*(rest.submit(where) for _ in range(20))) == ["rest"] * 20
+        assert sum(slot.host == "rest" for slot in pool.slots) == 1
+    if cpus > 1:
+        (said,) = [record.message for record in caplog.records if "same machine" in record.message]
+        assert f"it gets 1 of its {cpus} CPUs" in said
 
 
 class Provider:
