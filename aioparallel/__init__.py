@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import config as config, errors as errors, events as events, options as options, status as status
+from ._jobs.shared import Shared as Shared
 from ._jobs.task import Task as Task
 from ._worker.context import current_task as current_task, report_progress as report_progress
 from .config import SSH as SSH

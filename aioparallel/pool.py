@@ -13,9 +13,10 @@ import warnings
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, cast
 from weakref import ref
 
+from ._jobs.shared import Shared
 from ._jobs.submitting import PoolView, Submitter
 from ._observe.subscription import Subscription
 from ._worker import context
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "PoolView"]
 
+T = TypeVar("T")
 DESCRIPTORS_A_SLOT = 4
 DESCRIPTORS_BESIDES = 32
 _get_running_loop = asyncio._get_running_loop
@@ -223,6 +225,7 @@ class Pool(Submitter):
             await self._engine.finish()
         finally:
             self._phase = "closed"
+            self._maker.shares.close()
             for reader in self._readers:
                 if (subscription := reader()) is not None:
                     subscription.end()
@@ -317,6 +320,17 @@ class Pool(Submitter):
         check_selection(options.selection)
         if options.is_placed and self._phase == "open":
             self._engine.check_placement(options)
+
+    async def share(self, value: T, *, name: str | None = None) -> Shared[T]:
+        """Take a value that many tasks need, and return a handle: a task that is given it, at any depth, gets the value in its place.
+
+        It is pickled here, once; do not change it before this returns. It goes to a host when the first task there needs it, once, and
+        a slot opens it once: tasks must not change it (they cannot where it is an array in memory that slots share). It goes from there
+        with the last reference to the handle. name: for messages; None: its type's. Raises SerializationError for what cannot be
+        pickled, PoolClosed, UsageError where there is no memory. If cancelled: nothing is kept.
+        """
+        self._check_open()
+        return await self._maker.shares.share(value, name)
 
     # --- looking
 

@@ -158,6 +158,9 @@ class Host(ABC):
     def withdraw(self, idents: Sequence[int]) -> None:  # noqa: B027 - only far hosts are asked
         """Give back those of these attempts that have not begun; `withdrawn` follows."""
 
+    def drop(self, numbers: Sequence[int]) -> None:  # noqa: B027 - not every host keeps any
+        """Let go of shared values, which will not be named again."""
+
     def want(self, slots: int) -> None:  # noqa: B027 - only far hosts are asked
         """Have so many slots up before there is work for them."""
 

@@ -6,17 +6,19 @@ Guarantees
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 from pickle import dumps
 from struct import Struct
 from typing import Any
 
+from .._jobs.shared import Named
 from .._jobs.task import Attempt
 from .._wire.codec import written
 from .._wire.frames import HEADER, MAX_BODY, encode
 from .._wire.link import framed
 from .._wire.memory import Buffer
-from .._wire.messages import CALL, CHUNK, DEFINE, EXTRAS, FORGET, FRESH, LENGTH, MEASURE, RUN, RUN_HEAD, pack
+from .._wire.messages import CALL, CHUNK, DEFINE, DROP, EXTRAS, FORGET, FRESH, LENGTH, MEASURE, RUN, RUN_HEAD, pack
 from .._worker.run import refuse
 
 _RUN = Struct(HEADER.format + RUN_HEAD.format.lstrip("<"))
@@ -31,12 +33,14 @@ MEASURED_SECONDS = 0.0005
 class Encoder:
     """What was said on one link."""
 
-    __slots__ = ("_bytes", "_known")
+    __slots__ = ("_bytes", "_known", "shared")
 
     def __init__(self) -> None:
         self._known: dict[int, int] = {}
         """The bytes of each function that was said, by number."""
         self._bytes = 0
+        self.shared: dict[int, int] = {}
+        """The bytes of each shared value that was said, by number."""
 
     def attempt(self, attempt: Attempt, flags: int, mode: int, deadline: float, pieces: list[Buffer]) -> None:
         """Append what says an attempt: a RUN frame, behind a DEFINE where its function was not said yet.
@@ -44,6 +48,9 @@ class Encoder:
         flags: the frame's; mode: bits besides those that follow from the task; deadline: on the clock of the host it goes to. What
         cannot be written (there is no memory for it) is said as a call that raises why.
         """
+        payload = attempt.task._payload
+        if type(payload) is Named:
+            self._share(payload, pieces)
         said = len(pieces)
         try:
             self._attempt(attempt, flags, mode, deadline, pieces)
@@ -82,6 +89,17 @@ class Encoder:
         head, buffers = framed(RUN, flags, attempt.ident, body, extras + payload if extras else payload, buffers)
         pieces.append(head)
         pieces.extend(memoryview(buffer).cast("B") for buffer in buffers)
+
+    def _share(self, payload: Named, pieces: list[Buffer]) -> None:
+        for handle in payload.shared:
+            if handle._number not in self.shared:
+                self.shared[handle._number] = handle.size
+                pieces += handle._region.said(handle._number)
+
+    def drop(self, numbers: Sequence[int]) -> list[Buffer]:
+        """Return what has the other end let go of shared values."""
+        said = [number for number in numbers if self.shared.pop(number, None) is not None]
+        return [encode(DROP, 0, 0, pack(*said))] if said else []
 
     def _define(self, function: Any, pieces: list[Buffer]) -> None:
         name = function.name.encode(errors="replace")[:1000]

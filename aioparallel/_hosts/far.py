@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from time import monotonic, time
 from typing import Any
 
+from .._jobs.shared import Named
 from .._jobs.task import Attempt
 from .._wire.frames import Frame, FrameError, encode
 from .._wire.lanes import Lanes
@@ -66,6 +67,7 @@ from .._wire.messages import (
 )
 from .base import Death, Outcome, Reports
 from .encoder import Encoder
+from .sender import Sender
 from .ship import first_words
 from .sources import Shelf, needed_by
 
@@ -104,6 +106,7 @@ class FarLink:
         self._loop = asyncio.get_running_loop()
         self._lanes = Lanes()
         self._encoder = Encoder()
+        self._sender = Sender(self._lanes, self._encoder, self.launch)
         self._shelf = Shelf()
         self._channel: Channel | None = None
         self._begun = False
@@ -222,10 +225,11 @@ class FarLink:
         self._flushing = False
         if self._channel is None or self._full:
             return
+        self._sender.pump()
         pieces = self._lanes.take(TURN_BYTES)
         if pieces:
             self._channel.write(b"".join(pieces))
-            if self._lanes.may_take:
+            if self._lanes.may_take or self._sender.has_more:
                 self._flush_soon()
 
     # --- orders
@@ -237,6 +241,8 @@ class FarLink:
         if roots is not None:
             pieces.append(encode(ROOTS, 0, 0, pack(*roots)))
         for attempt in attempts:
+            if type(attempt.task._payload) is Named and self._sender.holds(attempt):
+                continue
             options = attempt.task._options
             exponent = max(1, min(255, math.frexp(attempt.estimate)[1] + ESTIMATE_ZERO)) if attempt.estimate else 1
             mode = exponent << ESTIMATE_SHIFT | (ISOLATE if options.isolate else 0)
@@ -246,17 +252,30 @@ class FarLink:
 
     def stop(self, ident: int, grace: float) -> None:
         """End an attempt, wherever it is."""
-        self._say_about_work(STOP, ident, grace)
+        if self._sender.give_back((ident,)):
+            self._reports.withdrawn(self.name, (ident,))
+        else:
+            self._say_about_work(STOP, ident, grace)
 
     def withdraw(self, idents: Sequence[int]) -> None:
         """Ask for those of these attempts back that have not begun."""
-        self._say_about_work(WITHDRAW, 0, *idents)
+        held = self._sender.give_back(idents)
+        if held:
+            self._reports.withdrawn(self.name, held)
+        there = [ident for ident in idents if ident not in held]
+        if there:
+            self._say_about_work(WITHDRAW, 0, *there)
 
     def _say_about_work(self, kind: int, ident: int, *values: object) -> None:
         """Say something at once, and again behind the work that has not left: what it is about may be in there."""
         self._say(kind, ident, *values)
         if self._lanes.waiting:
             self._lanes.work((encode(kind, 0, ident, pack(*values)),))
+
+    def drop(self, numbers: Sequence[int]) -> None:
+        """Let go of shared values."""
+        self._sender.drop(numbers)
+        self._flush_soon()
 
     def want(self, slots: int) -> None:
         """Have so many slots up."""

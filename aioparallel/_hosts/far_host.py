@@ -178,6 +178,11 @@ class FarHost(Host):
         if self._link is not None:
             self._link.withdraw(idents)
 
+    def drop(self, numbers: Sequence[int]) -> None:
+        """See `Host.drop`."""
+        if self._link is not None:
+            self._link.drop(numbers)
+
     def want(self, slots: int) -> None:
         """See `Host.want`."""
         if self._link is not None:

@@ -277,6 +277,11 @@ class LocalHost(Host):
         link = self._links.get(index)
         return link.recall() if link is not None else 0
 
+    def drop(self, numbers: Sequence[int]) -> None:
+        """See `Host.drop`."""
+        for link in self._links.values():
+            link.drop(numbers)
+
     def kill(self, index: int, ident: int, grace: float) -> None:
         """See `Host.kill`."""
         link = self._links.get(index)

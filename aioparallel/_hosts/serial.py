@@ -19,10 +19,11 @@ from collections.abc import Coroutine, Sequence
 from itertools import count
 from typing import Any
 
+from .._jobs.shared import Named
 from .._jobs.task import Attempt
 from .._wire.codec import written
 from .._wire.messages import CALL, CHUNK, EXTRAS, LENGTH, OUT_OF_MEMORY, RAISED, RUN_HEAD
-from .._worker import context
+from .._worker import context, shared
 from .._worker.chunk import perform_chunk
 from .._worker.machine import temporary_folder
 from .._worker.run import Call, begin, perform
@@ -42,6 +43,7 @@ class SerialHost(Host):
         self._seed = seed
         self._attempts: deque[Attempt] = deque()
         self._store = Store()
+        self._values = shared.Values()
         self._scratch_root = os.path.join(temporary_folder(), f"aioparallel-serial-{os.getpid()}-{next(_numbers)}")
         self._incarnation = 0
         self._running = False
@@ -105,7 +107,8 @@ class SerialHost(Host):
             return
         attempt = self._attempts.popleft()
         call = self._open(attempt)
-        before = context.surrounding
+        before = context.surrounding, shared.current
+        shared.current = self._values
         context.surrounding = context.Surrounding(self.name, self._seed, self._scratch_root, self._progressed, in_slot=False)
         begin(call, attempt.task.name)
         began, cpu = time.monotonic(), time.process_time()
@@ -116,7 +119,7 @@ class SerialHost(Host):
                 status, payload, buffers = perform(call, self._store, _run_coroutine)
         finally:
             context.end()
-            context.surrounding = before
+            context.surrounding, shared.current = before
             if os.path.isdir(self._scratch_root):
                 shutil.rmtree(self._scratch_root, ignore_errors=True)  # with what the task left beside its own folder
         seconds, cpu = time.monotonic() - began, time.process_time() - cpu
@@ -133,6 +136,8 @@ class SerialHost(Host):
         if not isinstance(function, str):
             number = function.number
             self._store.define(number, function.name, function.data, function.fresh)
+        if type(task._payload) is Named:
+            self._share(task._payload)
         extras = task._extras
         mode = (CALL if task._sink is None else CHUNK) | (EXTRAS if extras else 0)
         head = RUN_HEAD.pack(number, attempt.number, mode, task._deadline, math.inf, 0.0, 0)
@@ -140,6 +145,15 @@ class SerialHost(Host):
         call = Call(attempt.ident, head + extras + written(task._payload), ())
         call.buffers = tuple(bytearray(buffer) for buffer in task._buffers)
         return call
+
+    def _share(self, payload: Named) -> None:
+        for handle in payload.shared:
+            if handle._number not in self._values:
+                self._values.tell(handle._number, *handle._region.words())
+
+    def drop(self, numbers: Sequence[int]) -> None:
+        """See `Host.drop`."""
+        self._values.drop(numbers)
 
     def _part_of(self, attempt: Attempt) -> Any:
         def send(status: int, payload: bytes, _: tuple[Any, ...]) -> None:

@@ -187,6 +187,13 @@ class SlotLink:
     def _begin_era(self, generation: int) -> None:
         self._pending.append(encode(ERA, 0, generation >> 8, b""))
 
+    def drop(self, numbers: Sequence[int]) -> None:
+        """Have the slot let go of shared values."""
+        pieces = self._encoder.drop(numbers)
+        if pieces:
+            self._pending.extend(pieces)
+            self._write()
+
     def retire(self) -> None:
         """Ask the slot, which has nothing to do, to end."""
         os.write(self._permits, PERMIT.pack(RETIRE))

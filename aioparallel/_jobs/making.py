@@ -19,6 +19,7 @@ from .._worker.failures import in_words
 from ..errors import SerializationError
 from ..options import Options
 from ..status import QUEUED
+from .shared import HANDLES, Met, Named, Owner as SharesOwner, Shares, naming
 from .task import FIRST_MAP_ID, Owner, Task
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _NEVER = float("inf")
 
 
-class Taker(Owner, Protocol):
+class Taker(Owner, SharesOwner, Protocol):
     """Who takes new tasks: the engine."""
 
     def submit(self, task: Task[Any]) -> None:
@@ -37,11 +38,12 @@ class Taker(Owner, Protocol):
 class Maker:
     """Makes the tasks of one pool."""
 
-    __slots__ = ("_functions", "_last_id", "_last_map_id", "loop", "owner")
+    __slots__ = ("_functions", "_last_id", "_last_map_id", "loop", "owner", "shares")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: Taker) -> None:
         self.loop = loop
         self.owner = owner
+        self.shares = Shares(loop, owner)
         self._functions = FunctionTable()
         self._last_id = 0
         self._last_map_id = FIRST_MAP_ID - 1
@@ -62,16 +64,22 @@ class Maker:
         seed_path: tuple[Any, ...] | None = None,
     ) -> Task[Any]:
         """Return the task of a call, submitted. `payload`, `sink` and `seed_path` are a map's."""
+        met = self.shares.begin() if HANDLES else None
         try:
             function = self._functions.entry(fn) or name_of(fn)
             if payload is None:
                 payload = dumps_call(args if type(function) is not str else (fn, *args), kwargs, options.copy)
             else:
-                function, payload = _of_chunk(fn, function, payload, sink)
+                function, payload = _of_chunk(fn, function, payload, sink, met)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             raise _unpicklable(fn, error) from error
+        finally:
+            if met is not None:
+                self.shares.end()
+        if met:
+            payload = naming(payload[0], met.values()), payload[1]
         now = monotonic()
         task: Task[Any] = Task(loop=self.loop)
         if seed_path is None:
@@ -93,12 +101,17 @@ class Maker:
         return task
 
 
-def _of_chunk(fn: Any, function: Function | str, payload: tuple[Any, Buffers], sink: Any) -> tuple[Function | str, tuple[Any, Buffers]]:
-    """Return function and payload of a chunk; of one that is sent again, the function as it was sent before."""
+def _of_chunk(
+    fn: Any, function: Function | str, payload: tuple[Any, Buffers], sink: Any, met: Met | None
+) -> tuple[Function | str, tuple[Any, Buffers]]:
+    """Return function and payload of a chunk; of one that is sent again, the function as it was sent before, which may name values."""
     if sink.function is None:
-        sink.function = function, before_payload(fn) if type(function) is str else b""
-    function, before = sink.function
+        before = before_payload(fn) if type(function) is str else b""
+        sink.function = function, before, tuple(met.values()) if met else ()
+    function, before, named = sink.function
     data, buffers = payload
+    if named or (type(data) is Named and before):
+        return function, (naming(before + data, (*named, *getattr(data, "shared", ()))), buffers)
     return function, (before + data, buffers) if before else payload
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .._worker.chunk import pack_items
 from ..options import Options
 from .making import Maker, name_of
 from .results import Results
+from .shared import HANDLES, naming
 from .sources import zipped
 from .stream import Plan, Stream
 from .task import Task
+
+if TYPE_CHECKING:
+    from .._wire.memory import Buffers
 
 
 def make_map(
@@ -42,7 +47,16 @@ def make_map(
         check()
         return maker.make(alone, fn, (), {}, payload, sink, seed_path)
 
-    plan = Plan(launch, launch_chunk, maker.next_id(), name, slots, star, limit, chunk, single, options.copy, maker.owner.apart)
+    def pack(items: list[Any]) -> tuple[bytes, Buffers, int | None]:
+        met = maker.shares.begin() if HANDLES else None
+        try:
+            data, buffers, bad = pack_items(items, star, options.copy)
+        finally:
+            if met is not None:
+                maker.shares.end()
+        return (naming(data, met.values()) if met else data), buffers, bad
+
+    plan = Plan(launch, launch_chunk, pack, maker.next_id(), name, slots, star, limit, chunk, single, maker.owner.apart)
     return Results(lambda ordered, wake: Stream(plan, source, ordered, wake), name, ordered, on_error)
 
 

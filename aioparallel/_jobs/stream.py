@@ -12,13 +12,15 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._worker.chunk import pack_items
 from ..errors import PoolClosed
 from .outcomes import note
 from .task import Task
 from .unit import Apart, ChunkSink, Failure, Packed, Unit
+
+if TYPE_CHECKING:
+    from .._wire.memory import Buffers
 
 CHUNK_SECONDS = 0.004
 """Work that travels as one attempt: short enough to be sent ahead, long enough that its costs vanish."""
@@ -36,6 +38,8 @@ class Plan(NamedTuple):
     """(item, seed path) -> the task of that one call."""
     launch_chunk: Callable[[tuple[bytes, tuple[Any, ...]], ChunkSink, tuple[Any, ...]], Task[Any]]
     """(payload and buffers, sink, seed path) -> the task that carries a chunk."""
+    pack: Callable[[list[Any]], tuple[bytes, Buffers, int | None]]
+    """(items) -> what `pack_items` makes of them."""
     number: int
     """Which map of its pool it is."""
     name: str
@@ -46,7 +50,6 @@ class Plan(NamedTuple):
     chunk: int | None
     single: bool
     """Every item for itself: the options promise things for each call."""
-    copy: bool
     apart: Apart
     """Has something done in a thread: see `task.Owner.apart`."""
 
@@ -191,7 +194,7 @@ class Stream:
         plan = self._plan
         items = unit.items
         if not plan.single and len(items) > 1:
-            payload, buffers, bad = pack_items(items, plan.star, plan.copy)
+            payload, buffers, bad = plan.pack(items)
             if bad is None:
                 self._launch_chunk(unit, list(range(len(items))), (payload, buffers))
                 return

@@ -17,6 +17,7 @@ from .._worker.chunk import cut, pickled_results
 from .._worker.failures import in_words
 from ..errors import HostLost, PoolClosed, SerializationError, WorkerDied
 from .outcomes import BIG_PICKLE, exception_of
+from .shared import Named, naming
 
 if TYPE_CHECKING:
     from .task import Attempt, Task
@@ -162,7 +163,9 @@ class ChunkSink:
                 unit.put(index, Failure(error))
         elif left:
             position = {index: position for position, index in enumerate(self._where)}
-            unit._again(unit, left, cut(self._packed, [position[index] for index in left]), self.function)
+            data, buffers = cut(self._packed, [position[index] for index in left])
+            packed = self._packed[0]
+            unit._again(unit, left, (naming(data, packed.shared) if type(packed) is Named else data, buffers), self.function)
 
 
 def _load(data: bytes) -> Any:

@@ -17,7 +17,7 @@ import logging
 import time
 from asyncio import Future
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._hosts.base import Host, Outcome, is_shortage
@@ -173,6 +173,11 @@ class Engine(NearNews):
     def apart(self, work: Callable[[], Any], then: Callable[[Any, Exception | None], None]) -> None:
         """See `Owner`."""
         self._settler.rebuilding.start(object(), work, then)
+
+    def drop(self, numbers: Sequence[int]) -> None:
+        """See `_jobs/shared.Owner`."""
+        for host in self.hosts.values():
+            host.drop(numbers)
 
     def feed(self, stimulus: Any) -> None:
         """Let the state machine handle a stimulus and perform what it asks for."""

@@ -24,12 +24,19 @@ DEFINE = 2
 """A function's pickle. flags: FRESH or 0; ident: its number; body: u16 length of its name, the name, the pickle."""
 SURROUND = 3
 """The controller's `sys.path` and working directory, where they have changed. body: packed (path entries, folder)."""
+SHARE = 4
+"""A shared value. ident: its number; body: packed (name, sizes of its pickle and buffers, where it is, its bytes), see
+`_worker/region.py`; perhaps one buffer: its bytes."""
 FORGET = 5
 """Functions that will not be named again. body: their packed numbers."""
 MODULES = 7
 """Far: modules of the user's. body: packed (the name that was asked for, {name: (path, is it a package, source)}), perhaps of none."""
 ROOTS = 8
 """Far: the top-level names of the user's own modules. body: packed names."""
+SHARE_PART = 9
+"""Far: the next bytes of a shared value that SHARE announced without any. ident: its number; one buffer."""
+DROP = 10
+"""Shared values that will not be named again. body: their packed numbers."""
 ERA = 6
 """What follows belongs to later generations. ident: their upper bits."""
 PERMIT = Struct("<I")

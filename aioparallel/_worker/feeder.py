@@ -26,13 +26,13 @@ from .._wire.messages import (
     NEED,
     OUTCOME,
     READY,
-    ROOTS,
     RUN,
     STAMP,
     WITHDRAWN,
     pack,
     unpack,
 )
+from .commons import Commons
 from .page import FOREVER
 from .slot_end import Item, SlotEnd
 
@@ -102,7 +102,7 @@ class Feeder:
         """The user's modules that came so far."""
         self._needs: dict[str, list[SlotEnd]] = {}
         """Who waits for which module."""
-        self._roots = b""
+        self._commons = Commons()
 
     @property
     def due(self) -> float:
@@ -130,10 +130,10 @@ class Feeder:
             self._forget()
         elif kind == MODULES:
             self._modules_came(*unpack(unframed(body, 0, buffers)[0]))
-        elif kind == ROOTS:
-            self._roots = encode(ROOTS, 0, 0, body)
+        else:
+            news = self._commons.take(frame)
             for end in self._ends.values():
-                self._say(end, self._roots)
+                self._say(end, *news)
 
     def _forget(self) -> None:
         """Forget functions that the pool will not name again; what waits or runs may still need one."""
@@ -311,8 +311,7 @@ class Feeder:
         end = SlotEnd(index, self._incarnations[index])
         fds = end.open()
         self._ends[index] = end
-        if self._roots:
-            end.say((self._roots,))
+        end.say(self._commons.known())
         self._rewatch(end)
         self._spawn(index, end.incarnation, fds)
 

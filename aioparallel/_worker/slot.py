@@ -31,6 +31,7 @@ from .._wire.messages import (
     BY_TIMEOUT,
     CHUNK,
     DEFINE,
+    DROP,
     ERA,
     EXITED,
     FORGET,
@@ -47,12 +48,13 @@ from .._wire.messages import (
     RETIRE,
     ROOTS,
     RUN,
+    SHARE,
     SURROUND,
     encode_knock,
     unpack,
 )
 from ..errors import TaskCancelled
-from . import context
+from . import context, shared
 from .baseline import Baseline
 from .chunk import perform_chunk
 from .page import Page
@@ -93,6 +95,7 @@ class Slot:
         self._end = link.socket.fileno()
         self.page = page
         self.store = Store()
+        self.values = shared.current
         self.pid = os.getpid()
         self.is_copy = False
         """Whether this process was forked from the slot."""
@@ -104,6 +107,9 @@ class Slot:
         """Far: the top-level names that are known to be the user's own modules."""
         self._wait = poll()  # the pipe is shared with the pool, which must not block on it
         self._wait.register(self._permits, POLLIN)
+        self._wait_with_values = poll()
+        self._wait_with_values.register(self._permits, POLLIN)
+        self._wait_with_values.register(self._end, POLLIN)
         self._running = self._armed = self._era = 0
         self._left = False
         self._async_task: tuple[AbstractEventLoop, Any] | None = None
@@ -131,7 +137,10 @@ class Slot:
             try:
                 permit = os.read(self._permits, PERMIT.size)
             except BlockingIOError:
-                self._wait.poll()
+                if self.values:
+                    self._wait_with_values_told()
+                else:
+                    self._wait.poll()
                 continue
             if not permit:
                 raise EOFError
@@ -139,6 +148,24 @@ class Slot:
             if generation == RETIRE:
                 retire()
             return generation
+
+    def _wait_with_values_told(self) -> None:
+        """Wait for a permit, and let go at once of shared values that will not be named again: they may be large.
+
+        What comes without a permit was called back, or is no attempt.
+        """
+        if any(fd == self._permits for fd, _ in self._wait_with_values.poll()):
+            return
+        inbox = self._inbox
+        with self._receiving:
+            inbox.extend(self.link.receive())
+        if any(frame[0] == DROP for frame in inbox):
+            for frame in inbox:
+                if frame[0] in (SHARE, DROP):
+                    self._control(frame)
+            kept = [frame for frame in inbox if frame[0] not in (SHARE, DROP)]
+            inbox.clear()
+            inbox.extend(kept)
 
     def _called_for(self, generation: int) -> Frame:
         """Return the first attempt of a generation; those before it were called back."""
@@ -190,6 +217,10 @@ class Slot:
         elif kind == FORGET:
             for number in unpack(body):
                 self.store.forget(number)
+        elif kind == SHARE:
+            self.values.tell(ident, body, buffers)
+        elif kind == DROP:
+            self.values.drop(unpack(body))
         elif kind == ERA:
             self._era = ident << 8
         elif kind == ROOTS:
