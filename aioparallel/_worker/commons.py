@@ -28,6 +28,10 @@ class Commons:
         self._said: dict[int, list[Buffer]] = {}
         """What slots are told of each that is whole."""
 
+    def own(self) -> list[int]:
+        """Return our descriptors, which no other process may hold."""
+        return [region.fd for region in (*self._coming.values(), *self._regions.values()) if region.fd >= 0]
+
     def known(self) -> list[Buffer]:
         """Return what a new slot is to be told."""
         return [*self._roots, *(piece for said in self._said.values() for piece in said)]

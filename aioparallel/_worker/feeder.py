@@ -112,7 +112,7 @@ class Feeder:
 
     def own(self) -> list[int]:
         """Return our descriptors, which no other process may hold."""
-        return [fd for end in self._ends.values() for fd in end.own()]
+        return [*self._commons.own(), *(fd for end in self._ends.values() for fd in end.own())]
 
     # --- from the pool
 

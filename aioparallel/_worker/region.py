@@ -42,13 +42,13 @@ def offsets(sizes: Iterable[int]) -> list[int]:
 
 
 class Region:
-    """One value's bytes. `filled`: how many of them have come."""
+    """One value's bytes. `filled`: how many of them have come; `fd`: their file, -1: there is none."""
 
-    __slots__ = ("_fd", "_room", "_where", "filled", "name", "size", "sizes")
+    __slots__ = ("_room", "_where", "fd", "filled", "name", "size", "sizes")
 
     def __init__(self, name: str, sizes: tuple[int, ...]) -> None:
         """Take memory for pieces of these sizes (bytes). Raises OSError and MemoryError where there is none, or no descriptor."""
-        self._fd = -1
+        self.fd = -1
         self._where: tuple[str, int, int] | None = None
         self.name = name
         self.sizes = sizes
@@ -57,17 +57,17 @@ class Region:
         if self.size < SMALL_BYTES or not _can_be_mapped():
             self._room = memoryview(memory(self.size))
             return
-        self._fd = os.memfd_create("aioparallel-shared", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self._fd, self.size)
-        found = os.fstat(self._fd)
-        self._where = f"/proc/{os.getpid()}/fd/{self._fd}", found.st_dev, found.st_ino
+        self.fd = _above_standard(os.memfd_create("aioparallel-shared", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+        os.ftruncate(self.fd, self.size)
+        found = os.fstat(self.fd)
+        self._where = f"/proc/{os.getpid()}/fd/{self.fd}", found.st_dev, found.st_ino
 
     def __del__(self) -> None:
         self.close()
 
     def close(self) -> None:
         """Let go of the memory; who has mapped it keeps it."""
-        fd, self._fd = self._fd, -1
+        fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
 
@@ -88,21 +88,21 @@ class Region:
         return True
 
     def _write(self, data: memoryview, at: int) -> None:
-        if self._fd < 0:
+        if self.fd < 0:
             self._room[at : at + len(data)] = data
             return
         while data:
-            count = os.pwrite(self._fd, data, at)
+            count = os.pwrite(self.fd, data, at)
             data, at = data[count:], at + count
 
     def _seal(self) -> None:
-        if self._fd >= 0:
+        if self.fd >= 0:
             import fcntl
 
-            fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
 
     def _read(self, at: int, count: int) -> bytes:
-        return bytes(self._room[at : at + count]) if self._fd < 0 else os.pread(self._fd, count, at)
+        return bytes(self._room[at : at + count]) if self.fd < 0 else os.pread(self.fd, count, at)
 
     # --- as frames
 
@@ -126,6 +126,18 @@ class Region:
         for at in range(0, self.size, PART_BYTES):
             data = self._read(at, min(PART_BYTES, self.size - at))
             yield [encode_head(SHARE_PART, 0, number, b"", [len(data)]), data]
+
+
+def _above_standard(fd: int) -> int:
+    """Move a descriptor off 0-2, which it gets where the program was started with them closed."""
+    if fd > 2:
+        return fd
+    import fcntl
+
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)
 
 
 def _can_be_mapped() -> bool:

@@ -17,7 +17,7 @@ from .region import offsets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from .._wire.memory import Buffers
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 class Values:
     """Shared values by number."""
 
-    __slots__ = ("_opened", "_told")
+    __slots__ = ("_opened", "_told", "mapping")
 
     def __init__(self) -> None:
         self._told: dict[int, tuple[bytes, Buffers]] = {}
         self._opened: dict[int, Any] = {}
+        self.mapping: Callable[[int], None] | None = None
+        """Called with the bytes of shared memory that are about to be mapped."""
 
     def __len__(self) -> int:
         return len(self._told)
@@ -57,7 +59,7 @@ class Values:
         body, buffers = self._told[number]
         name, sizes, where, data = unpack(body)
         try:
-            value = _opened(sizes, where, buffers[0] if buffers else data)
+            value = self._open(sizes, where, buffers[0] if buffers else data)
         except Exception as error:
             from .failures import in_words
 
@@ -65,17 +67,25 @@ class Values:
         self._opened[number] = value
         return value
 
+    def _open(self, sizes: tuple[int, ...], where: tuple[str, int, int] | str | None, data: Any) -> Any:
+        if isinstance(where, str):
+            raise MemoryError(where)  # noqa: TRY004 - it is no mistake, but what the host said
+        starts = offsets(sizes)
+        if where is None:
+            room = memoryview(data).toreadonly()
+        else:
+            if self.mapping is not None:
+                self.mapping(starts[-1])
+            room = mapped(where, starts[-1])
+        pickled, *buffers = (room[start : start + size] for start, size in zip(starts, sizes, strict=False))
+        return loads(pickled, buffers)
 
-def _opened(sizes: tuple[int, ...], where: tuple[str, int, int] | str | None, data: Any) -> Any:
-    if isinstance(where, str):
-        raise MemoryError(where)  # noqa: TRY004 - it is no mistake, but what the host said
-    starts = offsets(sizes)
-    room = memoryview(data).toreadonly() if where is None else _mapped(where, starts[-1])
-    pickled, *buffers = (room[start : start + size] for start, size in zip(starts, sizes, strict=False))
-    return loads(pickled, buffers)
 
+def mapped(where: tuple[str, int, int], size: int) -> memoryview:
+    """Return the memory of a region, read-only. Raises OSError where it is not there any more.
 
-def _mapped(where: tuple[str, int, int], size: int) -> memoryview:
+    All of its pages are taken at once: so the slot has them from then on, and no task is charged for those that it is the first to read.
+    """
     import mmap
 
     path, device, inode = where
@@ -84,8 +94,8 @@ def _mapped(where: tuple[str, int, int], size: int) -> memoryview:
         found = os.fstat(fd)
         if (found.st_dev, found.st_ino, found.st_size) != (device, inode, size):
             raise FileNotFoundError(f"{path} is another file now")
-        untracked: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
-        return memoryview(mmap.mmap(fd, size, access=mmap.ACCESS_READ, **untracked))
+        more: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+        return memoryview(mmap.mmap(fd, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE, prot=mmap.PROT_READ, **more))
     finally:
         os.close(fd)
 

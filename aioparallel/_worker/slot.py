@@ -96,6 +96,7 @@ class Slot:
         self.page = page
         self.store = Store()
         self.values = shared.current
+        self.values.mapping = self._allow
         self.pid = os.getpid()
         self.is_copy = False
         """Whether this process was forked from the slot."""
@@ -252,7 +253,7 @@ class Slot:
             page.finished()
             if page.asked == call.ident:
                 status |= ASKED
-            peak = self._peak(baseline) if call.memory else 0
+            peak = self._peak() if call.memory else 0
         elif call.grace and page.asked == call.ident:
             status |= ASKED
         seconds = monotonic() - began
@@ -318,10 +319,15 @@ class Slot:
         if not until or until > stop_at or call.memory:
             os.write(self._knocker, encode_knock(*self.identity))
 
-    def _peak(self, baseline: int) -> int:
+    def _peak(self) -> int:
         from .procs import tree_memory
 
-        return max(int(self.page.peak), tree_memory([self.pid]) - baseline, 1)
+        return max(int(self.page.peak), tree_memory([self.pid]) - self.page.running()[4], 1)
+
+    def _allow(self, size: int) -> None:
+        """Count memory that is shared with other slots as the slot's, not as the running task's: this task may be the first to open it."""
+        ident, began, stop_at, memory, baseline = self.page.running()
+        self.page.begin(ident, began, stop_at, memory, baseline + size)
 
     def forked(self) -> None:
         """Let go of the link, in a child that a task has forked; should it come back into our code, it ends there."""

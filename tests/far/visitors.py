@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from typing import Any
 
 from aioparallel import current_task
 
@@ -63,3 +64,35 @@ def hold(go: str) -> str:
 
 def environment(name: str) -> tuple[str, str]:
     return os.environ[name], os.getcwd()
+
+
+def look(value: Any, small: Any, _: Any = None) -> tuple[int, int, int]:
+    return os.getpid(), len(value), small["small"]
+
+
+def kept(value: Any, small: Any) -> tuple[int, int, int, int, int]:
+    """Return who we and our agent are, how many memories we have mapped and it keeps, and how many values we know."""
+    from aioparallel._worker.shared import current
+
+    with open("/proc/self/maps") as file:
+        mapped = len({line.split()[4] for line in file if "aioparallel-shared" in line})
+    folder = f"/proc/{os.getppid()}/fd"
+    fds = sum("aioparallel-shared" in os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder))
+    return os.getpid(), os.getppid(), mapped, fds, len(current)
+
+
+def crash_once(value: Any, path: str) -> int:
+    if os.path.exists(path):
+        return len(value)
+    open(path, "w").close()
+    os._exit(9)
+
+
+def look_and_stay(value: Any, gate: str) -> int:
+    fd = os.open(f"{gate}.here", os.O_WRONLY)
+    os.write(fd, os.getpid().to_bytes(4, "little"))
+    os.close(fd)
+    fd = os.open(f"{gate}.go", os.O_RDONLY)
+    os.read(fd, 1)
+    os.close(fd)
+    return len(value)
