@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from math import inf
 from pickle import dumps
 from struct import Struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._jobs.shared import Named
 from .._jobs.task import Attempt
@@ -20,6 +20,9 @@ from .._wire.link import framed
 from .._wire.memory import Buffer
 from .._wire.messages import CALL, CHUNK, DEFINE, DROP, EXTRAS, FORGET, FRESH, LENGTH, MEASURE, RUN, RUN_HEAD, pack
 from .._worker.run import refuse
+
+if TYPE_CHECKING:
+    from .._wire.codec import Arguments
 
 _RUN = Struct(HEADER.format + RUN_HEAD.format.lstrip("<"))
 _RUN_SIZE = RUN_HEAD.size
@@ -48,14 +51,13 @@ class Encoder:
         flags: the frame's; mode: bits besides those that follow from the task; deadline: on the clock of the host it goes to. What
         cannot be written (there is no memory for it) is said as a call that raises why.
         """
-        payload = attempt.task._payload
-        if type(payload) is Named:
-            self._share(payload, pieces)
         said = len(pieces)
         try:
             self._attempt(attempt, flags, mode, deadline, pieces)
         except Exception as error:  # noqa: BLE001 - whatever it is, this attempt alone must end in it
             del pieces[said:]
+            for handle in getattr(attempt.task._payload, "shared", ()):
+                self.shared.pop(handle._number, None)  # what said it may just have been deleted
             payload = dumps(((refuse, f"{type(error).__name__}: {error}"), {}))
             body = RUN_HEAD.pack(0, attempt.number, CALL, inf, inf, 0.0, 0)
             pieces.append(encode(RUN, flags, attempt.ident, body + payload))
@@ -76,7 +78,9 @@ class Encoder:
         if extras:
             extras = LENGTH.pack(len(extras)) + extras
             mode |= EXTRAS
-        payload, buffers = written(task._payload), task._buffers
+        payload, buffers = task._payload, task._buffers
+        if type(payload) is not bytes:
+            payload = self._unusual(payload, pieces)
         timeout, grace, memory = options.limits
         size = _RUN_SIZE + len(extras) + len(payload)
         if not buffers and size < MAX_BODY:
@@ -90,11 +94,13 @@ class Encoder:
         pieces.append(head)
         pieces.extend(memoryview(buffer).cast("B") for buffer in buffers)
 
-    def _share(self, payload: Named, pieces: list[Buffer]) -> None:
-        for handle in payload.shared:
+    def _unusual(self, payload: Arguments, pieces: list[Buffer]) -> bytes:
+        """Return a payload as it travels, behind what says the values that it names."""
+        for handle in payload.shared if type(payload) is Named else ():
             if handle._number not in self.shared:
                 self.shared[handle._number] = handle.size
                 pieces += handle._region.said(handle._number)
+        return written(payload)
 
     def drop(self, numbers: Sequence[int]) -> list[Buffer]:
         """Return what has the other end let go of shared values."""

@@ -54,15 +54,9 @@ class Maker:
         return self._last_id
 
     def make(
-        self,
-        options: Options,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        payload: tuple[Any, Buffers] | None = None,
-        sink: Any = None,
-        seed_path: tuple[Any, ...] | None = None,
-    ) -> Task[Any]:
+        self, options: Options, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
+        payload: tuple[Any, Buffers] | None = None, sink: Any = None, seed_path: tuple[Any, ...] | None = None,
+    ) -> Task[Any]:  # fmt: skip
         """Return the task of a call, submitted. `payload`, `sink` and `seed_path` are a map's."""
         met = self.shares.begin() if HANDLES else None
         try:
@@ -94,8 +88,7 @@ class Maker:
         task._attempt = task._place = None
         task._failures = task._losses = 0
         task._asked, task._message = False, None
-        task._queued = now
-        task._deadline = _NEVER if options.deadline is None else now + options.deadline
+        task._queued, task._deadline = now, _NEVER if options.deadline is None else now + options.deadline
         task._sink, task._engine = sink, self.owner
         self.owner.submit(task)
         return task
