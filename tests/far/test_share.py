@@ -59,6 +59,7 @@ async def test_it_crosses_the_link_once(written: list[int]) -> None:
         await pool.ready(2)
         one = await pool.share(bytearray(os.urandom(BIG)), name="noise")
         small = await pool.share({"small": 1})
+        await pool.submit(look, b"", {"small": 1})  # which brings modules along
         before = sum(written)
         found = await asyncio.gather(*(pool.submit(look, one, small, number) for number in range(200)))
         assert {answer[1:] for answer in found} == {(BIG, 1)} and len({pid for pid, _, _ in found}) == 2

@@ -165,12 +165,12 @@ async def test_a_call_that_cannot_be_written_ends_alone(monkeypatch: pytest.Monk
     original = encoder.written
     async with Pool(local=1) as pool:
         monkeypatch.setattr(encoder, "written", written)
-        tasks = [pool.submit(abs, -number) for number in range(20)]
+        tasks = [pool.submit(len, "x" * (5000 + number)) for number in range(20)]  # (smaller ones are written as they are submitted)
         poisoned = tasks[10] if tasks[10]._attempt is None else tasks[19]
         await asyncio.wait(tasks)
         with pytest.raises(SerializationError, match="MemoryError: none left"):
             poisoned.result()
-        assert [task.result() for task in tasks if task is not poisoned] == [n for n in range(20) if tasks[n] is not poisoned]
+        assert [task.result() for task in tasks if task is not poisoned] == [5000 + n for n in range(20) if tasks[n] is not poisoned]
 
 
 async def test_names_that_do_not_encode_or_are_cut() -> None:
