@@ -68,7 +68,7 @@ from .._wire.messages import (
 from .base import Death, Outcome, Reports
 from .encoder import Encoder
 from .sender import Sender
-from .ship import first_words
+from .ship import first_words, why_not
 from .sources import Shelf, needed_by
 
 log = logging.getLogger("aioparallel")
@@ -176,7 +176,7 @@ class FarLink:
         verdict = noise[at + len(self._marker) : end].decode(errors="replace").split()
         self._noise = None
         if verdict[:1] != ["begin"]:
-            self.end(_why_not(verdict))
+            self.end(why_not(verdict))
             return b""
         return noise[end + 1 :]
 
@@ -421,15 +421,6 @@ class FarLink:
         if len(self._pings) <= MISSES:
             self.ping()
         self._timer = self._loop.call_later(self._heartbeat, self._tick)
-
-
-def _why_not(verdict: list[str]) -> str:
-    """Say why no agent was begun."""
-    ours = "{}.{}".format(*sys.version_info)
-    remedy = f"install python{ours} there, or name one with SSH(..., python=...)"
-    if verdict[:1] == ["version"] and len(verdict) > 2:
-        return f"its Python ({verdict[2]}) is {verdict[1]}, and the controller's is {ours}: {remedy}"
-    return f"no python{ours}, python3 or python was found there: {remedy}"
 
 
 def hello(config: dict[str, Any], nonce: str, generation: int) -> dict[str, Any]:

@@ -98,4 +98,12 @@ def first_words(nonce: str, marker: str) -> bytes:
     return line.encode() + data
 
 
-__all__ = ["VERSION", "archive", "command", "first_words"]
+def why_not(verdict: list[str]) -> str:
+    """Say why no agent was begun, by what stands behind the marker."""
+    remedy = f"install python{VERSION} there, or name one with SSH(..., python=...)"
+    if verdict[:1] == ["version"] and len(verdict) > 2:
+        return f"its Python ({verdict[2]}) is {verdict[1]}, and the controller's is {VERSION}: {remedy}"
+    return f"no python{VERSION}, python3 or python was found there: {remedy}"
+
+
+__all__ = ["VERSION", "archive", "command", "first_words", "why_not"]
