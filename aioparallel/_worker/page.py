@@ -19,6 +19,7 @@ _RUNNING = Struct("<QddQQQ")
 """ident · began · stop_at · memory · idle baseline (bytes) · ident again"""
 _U64 = Struct("<Q")
 _F64 = Struct("<d")
+_BASELINE = 32
 _ITEM, _WATCHED, _ASK, _WHICH, _LEFT, _GRACE, _PEAK = 48, 56, 64, 72, 80, 88, 96
 FOREVER = float("inf")
 
@@ -68,6 +69,11 @@ class Page:
     def begin(self, ident: int, began: float, stop_at: float, memory: int, baseline: int) -> None:
         """Slot: say that an attempt begins now."""
         self._pack(self._map, self._at, ident, began, stop_at, memory, baseline, ident)
+
+    def allow(self, size: int) -> None:
+        """Slot: count so many bytes more as the idle slot's: memory that slots share is not the task's which is the first to map it."""
+        (baseline,) = _U64.unpack_from(self._map, self._at + _BASELINE)
+        _U64.pack_into(self._map, self._at + _BASELINE, baseline + size)
 
     def finished(self) -> None:
         """Slot: say that the attempt has ended, so that no limit may hit it; its answer is not out yet."""

@@ -96,7 +96,7 @@ class Slot:
         self.page = page
         self.store = Store()
         self.values = shared.current
-        self.values.mapping = self._allow
+        self.values.mapping = page.allow
         self.pid = os.getpid()
         self.is_copy = False
         """Whether this process was forked from the slot."""
@@ -155,11 +155,12 @@ class Slot:
 
         What comes without a permit was called back, or is no attempt.
         """
-        if any(fd == self._permits for fd, _ in self._wait_with_values.poll()):
+        look, inbox = self._wait_with_values.poll, self._inbox
+        if any(fd == self._permits for fd, _ in look()):
             return
-        inbox = self._inbox
         with self._receiving:
-            inbox.extend(self.link.receive())
+            if any(fd == self._end for fd, _ in look(0)):  # (a thread that a task left may have read it, in `fetch`)
+                inbox.extend(frame for frame in self.link.receive() if not self._is_modules(frame))
         if any(frame[0] == DROP for frame in inbox):
             for frame in inbox:
                 if frame[0] in (SHARE, DROP):
@@ -323,11 +324,6 @@ class Slot:
         from .procs import tree_memory
 
         return max(int(self.page.peak), tree_memory([self.pid]) - self.page.running()[4], 1)
-
-    def _allow(self, size: int) -> None:
-        """Count memory that is shared with other slots as the slot's, not as the running task's: this task may be the first to open it."""
-        ident, began, stop_at, memory, baseline = self.page.running()
-        self.page.begin(ident, began, stop_at, memory, baseline + size)
 
     def forked(self) -> None:
         """Let go of the link, in a child that a task has forked; should it come back into our code, it ends there."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, assert_type
 
 import aioparallel
-from aioparallel import Pool, Task, TaskError, TaskTimeout, WorkerDied, current_task, report_progress
+from aioparallel import Pool, Shared, Task, TaskError, TaskTimeout, WorkerDied, current_task, report_progress
 from aioparallel.events import Event
 from aioparallel.status import AttemptRecord, PoolStatus, SlotStatus
 
@@ -32,6 +32,9 @@ async def submit_knows_arguments_and_result(pool: Pool) -> None:
     assert_type(await pool.submit(halve, 3), float)
     assert_type(await pool.submit(partial(repeat, "a")), str)
     assert_type(await pool.options(timeout=1.0, retries=2).submit(repeat, "a"), str)
+    text = await pool.share("a", name="letter")
+    assert_type(text, Shared[str])
+    assert_type(await pool.submit(len, [text]), int)
     pool.submit(repeat, 1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     pool.submit(repeat)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     pool.submit(repeat, "a", many=2)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportCallIssue]
