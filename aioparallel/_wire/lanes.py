@@ -6,8 +6,10 @@ Guarantees
 
 How it works
     The work lane is a stream of frames of its own. It travels in slices (DATA), each the body of a control frame; the receiver says how
-    many bytes it has taken in (ACK), and no more than the window is sent beyond that. The window follows the delay of acknowledgements:
-    while it holds work back and they come quickly it is doubled, when they come late it is cut down to what the link carries in time.
+    many bytes it has taken in (ACK), and no more than the window is sent beyond that. An ACK goes along with what is sent anyway; by
+    itself only when `LAZY_BYTES` are due, or when a slice asks for it: a packet costs the SSH at either end as much as a small task does.
+    The window follows the delay of acknowledgements that were asked for: while it holds work back and they come quickly it is doubled,
+    when they come late it is cut down to what the link carries in time.
     (TCP's own buffers, and those of the SSH on both sides, hold seconds of a slow link. A window alone helps: nobody between us heeds
     priorities. The idea of steering by delay instead of loss: Brakmo & Peterson, "TCP Vegas", 1995.)
 """
@@ -27,6 +29,10 @@ TARGET_SECONDS = 0.1
 """So long may acknowledgements come later than the link's own round trip before the window is cut."""
 FIRST_WINDOW = 1 << 17
 MIN_WINDOW = 1 << 15
+LAZY_BYTES = 1 << 13
+"""Work that may go without an acknowledgement of its own; less than the least window, so that no window waits for one."""
+PROBE_SECONDS = 0.1
+"""So often one is asked for while less than that is under way: how long the link takes when it is not full."""
 MAX_WINDOW = 1 << 24
 
 
@@ -34,8 +40,8 @@ class Lanes:
     """One end of a link with two lanes, without its input and output."""
 
     __slots__ = (
-        "_acknowledged", "_base", "_control", "_held", "_inner", "_outer", "_probe", "_said", "_sent", "_taken", "_work", "waiting",
-        "window",
+        "_acknowledged", "_asked", "_base", "_control", "_held", "_inner", "_next_probe", "_outer", "_probe", "_said", "_sent", "_taken",
+        "_work", "waiting", "window",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -47,11 +53,13 @@ class Lanes:
         """Bytes of work that may be under way."""
         self._sent = self._acknowledged = 0
         self._probe: tuple[int, float] | None = None
+        self._next_probe = 0.0
         self._base = float("inf")
         self._held = False
         self._outer = FrameReader()
         self._inner = FrameReader()
         self._taken = self._said = 0
+        self._asked = False
 
     # --- out
 
@@ -74,10 +82,11 @@ class Lanes:
         """Take what may leave now, and not much more than `limit` bytes of work."""
         pieces = self._control
         self._control = []
-        if self._taken > self._said:
-            self._said = self._taken
-            pieces.append(encode_header(ACK, 0, 0, 0, self._taken))
         room = min(self.window - (self._sent - self._acknowledged), limit)
+        due = self._taken - self._said
+        if due and (self._asked or due >= LAZY_BYTES or pieces or (self._work and room > 0)):
+            self._said, self._asked = self._taken, False
+            pieces.append(encode_header(ACK, 0, 0, 0, self._taken))
         while self._work and room > 0:
             room -= self._slice(pieces, min(room, SLICE_BYTES))
         self._held = self._held or (bool(self._work) and not self.may_take)
@@ -97,12 +106,21 @@ class Lanes:
                 piece = view[:-over]
             size += len(piece)
             pieces.append(piece)
-        pieces[at] = encode_header(DATA, 0, 0, size, 0)
         self.waiting -= size
         self._sent += size
-        if self._probe is None:
-            self._probe = self._sent, monotonic()
+        pieces[at] = encode_header(DATA, self._ask(), 0, size, 0)
         return size
+
+    def _ask(self) -> int:
+        """Return 1 if the slice that ends here is to be acknowledged at once, else 0."""
+        if self._probe is not None:
+            return 0
+        now = monotonic()
+        if self._sent - self._acknowledged < LAZY_BYTES and now < self._next_probe:
+            return 0
+        self._probe = self._sent, now
+        self._next_probe = now + PROBE_SECONDS
+        return 1
 
     # --- in
 
@@ -112,6 +130,7 @@ class Lanes:
         for frame in self._outer.feed(data):
             if frame[0] == DATA:
                 self._taken += len(frame[3])
+                self._asked = self._asked or bool(frame[1])
                 frames += self._inner.feed(frame[3])
             elif frame[0] == ACK:
                 self._acknowledge(frame[2])

@@ -6,8 +6,8 @@ from hypothesis import given, strategies as st
 
 from aioparallel._wire import lanes
 from aioparallel._wire.frames import encode, encode_head
-from aioparallel._wire.lanes import FIRST_WINDOW, MIN_WINDOW, Lanes
-from aioparallel._wire.messages import DATA, KILL, RUN
+from aioparallel._wire.lanes import FIRST_WINDOW, LAZY_BYTES, MIN_WINDOW, Lanes
+from aioparallel._wire.messages import ACK, DATA, KILL, RUN
 
 
 def moved(one: Lanes) -> bytes:
@@ -81,6 +81,32 @@ def test_the_window_grows_while_answers_come_soon_and_shrinks_when_they_are_late
     for _ in range(3):
         turn(0.01)
     assert near.window == MIN_WINDOW * 8
+
+
+def test_small_work_is_acknowledged_along_with_what_is_sent_anyway(monkeypatch) -> None:
+    monkeypatch.setattr(lanes, "monotonic", lambda: 0.05)  # no probe is due but the first
+    near, far = Lanes(), Lanes()
+    near._next_probe = 0.1
+    for _ in range(3):
+        near.work([encode(RUN, 0, 1, b"small")])
+        assert len(far.feed(moved(near))) == 1
+        assert far.take() == []
+    far.work([encode(RUN, 0, 2, b"answer")])
+    ack, *_ = far.take()
+    assert ack[0] == ACK
+    near.feed(bytes(ack))
+    assert near._acknowledged == near._sent
+
+
+def test_what_is_large_or_asked_for_is_acknowledged_at_once() -> None:
+    near, far = Lanes(), Lanes()
+    near.work([encode(RUN, 0, 1, b"the first one asks")])
+    far.feed(moved(near))
+    assert [piece[0] for piece in far.take()] == [ACK]
+    near.work([bytes(LAZY_BYTES)])
+    far.feed(moved(near))
+    assert [piece[0] for piece in far.take()] == [ACK]
+    assert LAZY_BYTES <= MIN_WINDOW // 2
 
 
 def test_the_slices_are_frames_as_any() -> None:
