@@ -7,13 +7,12 @@ from collections import deque
 from itertools import islice
 from select import POLLIN, POLLOUT
 
-from .._wire.frames import Frame
+from .._wire.frames import READ_SIZE, Frame
 from .._wire.lanes import Lanes
 from .._wire.memory import Buffer
 
 PIECES = 512
 """How many pieces one call writes at the most: fewer than the kernel's IOV_MAX."""
-READ_BYTES = 1 << 18
 
 
 class FarChannel:
@@ -41,7 +40,7 @@ class FarChannel:
     def receive(self) -> list[Frame] | None:
         """Return the frames that have come (perhaps none), or None where the other end is closed."""
         try:
-            data = os.read(self._incoming, READ_BYTES)
+            data = os.read(self._incoming, READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return []
         return self.lanes.feed(data) if data else None

@@ -120,7 +120,6 @@ class SlotEnd:
         waiting = bool(out)
         generation = self._generation
         flags = generation & 0xFF
-        os.write(self._permits, PERMIT.pack(generation) * len(items))
         pieces: list[Buffer] = []
         for item in items:
             if item.function and item.function not in self._known:
@@ -137,6 +136,8 @@ class SlotEnd:
         out.extend(pieces)
         if not waiting:
             self.write()
+        # The permits behind what they permit: they wake the slot, which would else wait a second time, for the attempt.
+        os.write(self._permits, PERMIT.pack(generation) * len(items))
 
     def _define(self, number: int, functions: dict[int, tuple[bytes, Buffers]], pieces: list[Buffer]) -> None:
         if len(self._known) >= KNOWN_FUNCTIONS:
