@@ -26,7 +26,7 @@ from typing import Any
 from .._jobs.shared import Named
 from .._jobs.task import Attempt
 from .._wire.frames import Frame, FrameError, encode
-from .._wire.lanes import Lanes
+from .._wire.lanes import SLICE_BYTES, Lanes
 from .._wire.link import framed, unframed
 from .._wire.memory import Buffer
 from .._wire.messages import (
@@ -75,8 +75,8 @@ log = logging.getLogger("aioparallel")
 
 MISSES = 3
 """So many heartbeats without a byte from there, and the host is silent."""
-TURN_BYTES = 1 << 18
-"""So much is written in one turn of the loop: encryption takes its time."""
+TURN_BYTES = 4 * SLICE_BYTES
+"""So much work is written in one turn of the loop: encryption takes its time."""
 MAX_NOISE = 1 << 16
 _OUTCOME_SIZE = OUTCOME_HEAD.size
 _INCARNATION = (1 << INCARNATION_BITS) - 1

@@ -20,11 +20,12 @@ from collections import deque
 from collections.abc import Iterable
 from time import monotonic
 
-from .frames import Frame, FrameReader, encode_header
+from .frames import HEADER_SIZE, Frame, FrameReader, encode_header
 from .memory import Buffer
 from .messages import ACK, DATA
 
-SLICE_BYTES = 1 << 16
+SLICE_BYTES = (1 << 16) - HEADER_SIZE
+"""With its header, a slice fills two packets of SSH (of 32 KiB each) and does not begin a third."""
 TARGET_SECONDS = 0.1
 """So long may acknowledgements come later than the link's own round trip before the window is cut."""
 FIRST_WINDOW = 1 << 17

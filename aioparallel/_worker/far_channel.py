@@ -11,6 +11,8 @@ from .._wire.frames import READ_SIZE, Frame
 from .._wire.lanes import Lanes
 from .._wire.memory import Buffer
 
+PIPE_BYTES = 1 << 20
+"""What Linux lets any user have in a pipe (/proc/sys/fs/pipe-max-size). How much of that is under way is for the lanes' window to say."""
 PIECES = 512
 """How many pieces one call writes at the most: fewer than the kernel's IOV_MAX."""
 
@@ -25,6 +27,7 @@ class FarChannel:
         """Where the standard output and standard error of all processes below can be read."""
         for fd in (incoming, outgoing):
             os.set_blocking(fd, False)
+            _widen(fd)
         self.lanes = Lanes()
         """See `_wire/lanes.py`."""
         self._out: deque[Buffer] = deque()
@@ -71,6 +74,16 @@ class FarChannel:
             return True
         except OSError:
             return False
+
+
+def _widen(fd: int) -> None:
+    """Have a pipe hold more than 64 KiB, so that neither its sshd nor we are woken for each half of that."""
+    import fcntl
+
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    except (AttributeError, OSError):
+        pass  # not Linux; not a pipe; or this user's share of such memory is used up
 
 
 __all__ = ["FarChannel"]
