@@ -64,6 +64,7 @@ class Measure:
     rows: tuple[Row, ...]
     rounds: int = 5
     least: int = 10  # the size below which the work says nothing any more
+    needs: Callable[[], str] | None = None  # says what is missing on this machine, or nothing
 
     def scaled(self, scale: float) -> int:
         """Return the size at a scale of 0..1."""
@@ -98,7 +99,7 @@ class Verdict:
         row = self.row
         peer = f"{number(self.peer)} ({row.peer})" if self.peer is not None else "-"
         ours = f"{number(self.ours)} {row.unit}" if self.ours is not None else "-"
-        return row.label, ours, peer, "-" if self.ratio is None else f"{self.ratio:.2f}x", row.reach, self.text
+        return row.label, ours, peer, "-" if self.ratio is None else _times(self.ratio), row.reach, self.text
 
 
 def judge(row: Row, samples: Mapping[str, Sequence[Sample]]) -> Verdict:
@@ -109,6 +110,10 @@ def judge(row: Row, samples: Mapping[str, Sequence[Sample]]) -> Verdict:
         return row.reduce(figures) if figures else None
 
     return Verdict(row=row, ours=reduced(row.ours), peer=reduced(row.peer))
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.2f}x"
 
 
 def number(figure: float) -> str:

@@ -13,16 +13,18 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from subprocess import PIPE
 
-from . import cancel, dispatch, latency, makespan, mapping, memory, payload, startup
+from . import cancel, dispatch, far_bulk, far_start, far_tasks, latency, makespan, mapping, memory, payload, startup
 from .measure import Measure, Sample, Verdict, judge
 
 ROOT = Path(__file__).resolve().parents[2]
-FAMILIES = (dispatch, latency, payload, startup, makespan, memory, mapping, cancel)
+FAMILIES = (dispatch, latency, payload, startup, makespan, memory, mapping, cancel, far_tasks, far_bulk, far_start)
 MEASURES: dict[str, Measure] = {measure.name: measure for family in FAMILIES for measure in family.MEASURES}
 SAMPLE_SECONDS = 300
 """A sample that takes longer hangs; at a smaller scale a shorter time is enough, but not less than the next figure."""
@@ -43,6 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(_line(HEADER) + "\n" + _line(tuple("-" * width for width in WIDTHS)), flush=True)
     taken, failures = [], []
     for measure in chosen:
+        missing = measure.needs() if measure.needs is not None else ""
+        if missing:
+            print(f"SKIPPED: {measure.name}: {missing}", flush=True)
+            continue
         rounds = options.rounds or (1 if options.quick else measure.rounds)
         samples, failed = take(measure, measure.scaled(scale), rounds, max(SAMPLE_SECONDS * scale, LEAST_SECONDS))
         verdicts = [judge(row, samples) for row in measure.rows]
@@ -83,13 +89,19 @@ def take(measure: Measure, size: int, rounds: int, limit: float) -> tuple[dict[s
 def _sample(measure: str, contender: str, size: int, limit: float) -> Sample | str:
     """Take one sample in a fresh process, within `limit` seconds; return its figures, or the last line that it had to say instead."""
     command = [sys.executable, "-m", "tests.benchmarks.sample", measure, contender, str(size)]
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit, check=False)
-    except subprocess.TimeoutExpired:
-        return f"took longer than {limit:g} s"
-    if done.returncode:
-        return f"exit status {done.returncode}: {(done.stderr.strip().splitlines() or ['(nothing on stderr)'])[-1]}"
-    figures: Sample = json.loads(done.stdout.splitlines()[-1])
+    # A group of its own: what it has started, such as an sshd, ends with it when it hangs.
+    with subprocess.Popen(command, cwd=ROOT, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True) as process:
+        try:
+            output, errors = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            return f"took longer than {limit:g} s"
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+    if process.returncode:
+        return f"exit status {process.returncode}: {(errors.strip().splitlines() or ['(nothing on stderr)'])[-1]}"
+    figures: Sample = json.loads(output.splitlines()[-1])
     return figures
 
 

@@ -20,6 +20,9 @@ PEERS = {"loky": "loky", "joblib": "joblib"}
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__.rpartition(".")[2])
 def test_family_runs(family: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [measure.name for measure in family.MEASURES]
+    missing = {measure.needs() for measure in family.MEASURES if measure.needs is not None} - {""}
+    if missing:
+        pytest.skip(", ".join(missing))
     file = tmp_path / "table.json"
     only = [word for name in names for word in ("--only", name)]
     status = main([*only, "--quick", "--scale", SCALE, "--json", str(file)])
@@ -43,6 +46,12 @@ def test_a_sample_that_fails_is_named(capsys: pytest.CaptureFixture[str], monkey
     assert main(["--only", "latency", "--quick"]) == 1
     output = capsys.readouterr().out
     assert "FAILED: latency, nobody: exit status 1: KeyError: 'nobody'" in output
+
+
+def test_what_cannot_be_measured_here_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MEASURES, "latency", replace(MEASURES["latency"], needs=lambda: "there is no clock"))
+    assert main(["--only", "latency", "--quick"]) == 0
+    assert "SKIPPED: latency: there is no clock" in capsys.readouterr().out
 
 
 def test_wrong_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
