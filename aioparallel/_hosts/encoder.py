@@ -23,6 +23,7 @@ from .._worker.run import refuse
 
 if TYPE_CHECKING:
     from .._wire.codec import Arguments
+    from .._wire.memory import Buffers
 
 _RUN = Struct(HEADER.format + RUN_HEAD.format.lstrip("<"))
 _RUN_SIZE = RUN_HEAD.size
@@ -55,6 +56,9 @@ class Encoder:
         try:
             self._attempt(attempt, flags, mode, deadline, pieces)
         except Exception as error:  # noqa: BLE001 - whatever it is, this attempt alone must end in it
+            function = attempt.task._function
+            if len(pieces) > said and not isinstance(function, str):
+                self._bytes -= self._known.pop(function.number, 0)  # its DEFINE may be among what is deleted
             del pieces[said:]
             for handle in getattr(attempt.task._payload, "shared", ()):
                 self.shared.pop(handle._number, None)  # what said it may just have been deleted
@@ -80,7 +84,7 @@ class Encoder:
             mode |= EXTRAS
         payload, buffers = task._payload, task._buffers
         if type(payload) is not bytes:
-            payload = self._unusual(payload, pieces)
+            payload, buffers = self._unusual(payload, buffers, pieces)
         timeout, grace, memory = options.limits
         size = _RUN_SIZE + len(extras) + len(payload)
         if not buffers and size < MAX_BODY:
@@ -94,13 +98,13 @@ class Encoder:
         pieces.append(head)
         pieces.extend(memoryview(buffer).cast("B") for buffer in buffers)
 
-    def _unusual(self, payload: Arguments, pieces: list[Buffer]) -> bytes:
-        """Return a payload as it travels, behind what says the values that it names."""
+    def _unusual(self, payload: Arguments, buffers: Buffers, pieces: list[Buffer]) -> tuple[bytes, Buffers]:
+        """Return a payload and its buffers as they travel, behind what says the values that it names."""
         for handle in payload.shared if type(payload) is Named else ():
             if handle._number not in self.shared:
                 self.shared[handle._number] = handle.size
                 pieces += handle._region.said(handle._number)
-        return written(payload)
+        return written(payload, buffers)
 
     def drop(self, numbers: Sequence[int]) -> list[Buffer]:
         """Return what has the other end let go of shared values."""

@@ -142,8 +142,9 @@ class SerialHost(Host):
         mode = (CALL if task._sink is None else CHUNK) | (EXTRAS if extras else 0)
         head = RUN_HEAD.pack(number, attempt.number, mode, task._deadline, math.inf, 0.0, 0)
         extras = LENGTH.pack(len(extras)) + extras if extras else b""
-        call = Call(attempt.ident, head + extras + written(task._payload), ())
-        call.buffers = tuple(bytearray(buffer) for buffer in task._buffers)
+        payload, buffers = written(task._payload, task._buffers)
+        call = Call(attempt.ident, head + extras + payload, ())
+        call.buffers = tuple(bytearray(buffer) for buffer in buffers)
         return call
 
     def _share(self, payload: Named) -> None:

@@ -19,7 +19,7 @@ from threading import local
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 from weakref import WeakValueDictionary
 
-from .._wire.codec import ATOMS, dumps, dumps_plain, written
+from .._wire.codec import ATOMS, dumps, dumps_plain
 from .._worker.failures import in_words
 from .._worker.region import Region
 from .._worker.shared import value as value_of
@@ -104,7 +104,7 @@ class Named(bytes):
 
 def naming(data: Arguments, handles: Iterable[Shared[Any]]) -> Named:
     """Return a pickle (or what waits to be one) together with the handles in it, and those that it has already."""
-    named = Named(written(data))
+    named = Named(data if isinstance(data, bytes) else dumps_plain((data, {})))
     before = {handle._number: handle for handle in data.shared} if type(data) is Named else {}
     named.shared = tuple({**before, **{handle._number: handle for handle in handles}}.values())
     return named

@@ -47,6 +47,9 @@ REUSED = 1 << 20
 KEPT_BYTES = 1 << 11
 """Bytes. Larger atoms wait as they are: 10,000 copies of 10 KB are fresh memory, whose page faults cost more than all the rest."""
 
+APART = 1 << 20
+"""Bytes. To copy 64 MiB into fresh memory takes 50 to 100 ms, in which the event loop stands: so large a `bytes` leaves as it is."""
+
 _REFERENCE = b"\x93"
 """STACK_GLOBAL: without it a pickle names no class and no function. One byte is searched for much faster than a name."""
 _SMALLEST_CLASS = 256
@@ -80,6 +83,8 @@ def loads_plain(data: Buffer) -> Any:
 def dumps_call(args: tuple[Any, ...], kwargs: dict[str, Any], copy: bool = True) -> tuple[Arguments, Buffers]:
     """Return the arguments of a call, safe from later changes, and the large buffers in them; see `dumps`."""
     if not kwargs and ATOMS.issuperset(map(type, args)):
+        if bytes in map(type, args) and _has_large(args):
+            return args, ()
         data = dumps_plain((args, kwargs))
         return (data if len(data) < KEPT_BYTES else args), ()
     return dumps((args, kwargs), copy)
@@ -92,9 +97,29 @@ def size_of(arguments: Arguments) -> int:
     return sum([len(one) for one in arguments if isinstance(one, (str, bytes))])
 
 
-def written(arguments: Arguments) -> bytes:
-    """Return what `loads_call` makes the arguments from again."""
-    return arguments if isinstance(arguments, bytes) else dumps_plain((arguments, {}))
+def written(arguments: Arguments, buffers: Buffers) -> tuple[bytes, Buffers]:
+    """Return what `loads_call` makes the arguments from again, of what `dumps_call` returned. Large `bytes` are referenced, not copied."""
+    if isinstance(arguments, bytes):
+        return arguments, buffers
+    if not _has_large(arguments):
+        return dumps_plain((arguments, {})), ()
+    return dumps((tuple([_Apart(one) if type(one) is bytes and len(one) >= APART else one for one in arguments]), {}), copy=False)
+
+
+def _has_large(arguments: tuple[Any, ...]) -> bool:
+    return any(type(one) is bytes and len(one) >= APART for one in arguments)
+
+
+class _Apart:
+    """Stands in a pickle for a `bytes` whose memory travels beside it, and is made again of that."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __reduce__(self) -> tuple[type[bytes], tuple[PickleBuffer]]:
+        return bytes, (PickleBuffer(self.data),)
 
 
 def loads_call(data: Buffer, buffers: Sequence[Buffer] = ()) -> tuple[Sequence[Any], dict[str, Any]]:

@@ -157,10 +157,10 @@ async def test_recalls_beyond_number_before_a_slot_is_up() -> None:
 
 
 async def test_a_call_that_cannot_be_written_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def written(payload: Any) -> Any:
+    def written(payload: Any, buffers: Any) -> Any:
         if payload is poisoned._payload:
             raise MemoryError("none left")
-        return original(payload)
+        return original(payload, buffers)
 
     original = encoder.written
     async with Pool(local=1) as pool:

@@ -299,3 +299,14 @@ def test_the_codec_brings_no_luggage() -> None:
     loaded = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert "aioparallel._wire.codec" in loaded.stdout
     assert not {"pickle", "cloudpickle", "re", "typing", "mmap", "asyncio"} & set(loaded.stdout.split())
+
+
+@pytest.mark.parametrize("size", [10, codec.KEPT_BYTES, codec.APART])
+def test_arguments_that_are_plain_values_come_back_and_large_bytes_are_not_copied(size: int) -> None:
+    data = os.urandom(size)
+    arguments, buffers = codec.dumps_call((1, data, "text"), {})
+    payload, buffers = codec.written(arguments, buffers)
+    assert [buffer.obj is data for buffer in buffers if isinstance(buffer, memoryview)] == [True] * (size >= codec.APART)
+    args, kwargs = codec.loads_call(payload, [bytearray(buffer) for buffer in buffers])
+    assert (tuple(args), kwargs) == ((1, data, "text"), {})
+    assert type(args[1]) is bytes
