@@ -74,19 +74,20 @@ async def ticking() -> AsyncIterator[Ticker]:
         await asyncio.wait([task])
 
 
-async def far_echo(size: int, wrap: Callable[[bytes], Any] = Blob) -> Sample:
+async def far_echo(size: int, wrap: Callable[[bytes], Any] = Blob, copy: bool = True) -> Sample:
     """Send a large value to a far slot and get it back, one at a time."""
     from aioparallel import Pool
 
     value = wrap(os.urandom(size))
     with bed() as (machine,):
         async with Pool(local=0, hosts=[machine.entry(1)]) as pool:
-            await pool.submit(identity, value)
+            submit = pool.options(copy=copy).submit
+            await submit(identity, value)
             async with ticking() as ticker:
                 seconds = []
                 for _ in range(ECHOES):
                     began = time.perf_counter()
-                    answer = await pool.submit(identity, value)
+                    answer = await submit(identity, value)
                     seconds.append(time.perf_counter() - began)
                     del answer
                 figures = ticker.figures()
@@ -201,6 +202,7 @@ MEASURES = (
         needs=no_sshd,
         contenders={
             OURS: far_echo,
+            "ours, copy=False": partial(far_echo, copy=False),
             "ours, bytes": partial(far_echo, wrap=bytes),
             "raw channel": raw_echo,
             "raw stream": partial(raw_echo, program=STREAM),
@@ -208,9 +210,11 @@ MEASURES = (
         },
         rows=(
             SPEED(label="far echo of 64 MiB in a buffer", peer="raw channel", ratio=0.8),
+            SPEED(label="... with copy=False", ours="ours, copy=False", peer="raw channel", ratio=0.8),
             SPEED(label="... of 64 MiB of bytes", ours="ours, bytes", peer="raw channel", ratio=0.8),
             SPEED(label="... against a raw channel that need not have it all", peer="raw stream"),
             GAP(label="... the loop's longest gap meanwhile", peer="idle loop", bound=20),
+            GAP(label="... with copy=False", ours="ours, copy=False", peer="idle loop", bound=20),
             GAP(label="... with bytes", ours="ours, bytes", peer="idle loop", bound=20),
             GAP(label="... of a raw channel", ours="raw channel", peer="idle loop"),
         ),
