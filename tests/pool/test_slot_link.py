@@ -208,3 +208,21 @@ async def test_a_slot_for_which_there_are_no_descriptors_is_begun_later(monkeypa
     async with Pool(local=1) as pool:
         assert await pool.submit(abs, -3) == 3
     assert len(refused) == 2
+
+
+async def test_a_function_whose_first_call_cannot_be_written_is_known_to_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def written(payload: Any, buffers: Any) -> Any:
+        if payload is poisoned._payload:
+            raise MemoryError("none left")
+        return original(payload, buffers)
+
+    original = encoder.written
+    factor = 3
+    scaled = lambda data: len(data) * factor
+    async with Pool(local=1) as pool:
+        poisoned = pool.submit(scaled, bytes(100_000))
+        monkeypatch.setattr(encoder, "written", written)
+        with pytest.raises(SerializationError, match="none left"):
+            await poisoned
+        again = [pool.submit(scaled, bytes(10)) for _ in range(2)]
+        assert await asyncio.gather(*again) == [30, 30]
