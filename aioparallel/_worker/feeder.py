@@ -15,7 +15,7 @@ from collections import deque
 from time import monotonic
 
 from .._wire.frames import Frame, encode, encode_head
-from .._wire.link import framed, unframed
+from .._wire.link import unframed
 from .._wire.messages import (
     BOUND,
     DEFINE,
@@ -29,10 +29,10 @@ from .._wire.messages import (
     RUN,
     STAMP,
     WITHDRAWN,
-    pack,
     unpack,
 )
 from .commons import Commons
+from .library import Library
 from .page import FOREVER
 from .slot_end import Item, SlotEnd
 
@@ -98,10 +98,7 @@ class Feeder:
         self._wanted = 0
         self._choked = False
         self._stamp = 0
-        self._shelf = shelf
-        """The user's modules that came so far."""
-        self._needs: dict[str, list[SlotEnd]] = {}
-        """Who waits for which module."""
+        self._library = Library(shelf, tell, self._say)
         self._commons = Commons()
 
     @property
@@ -129,7 +126,7 @@ class Feeder:
             self._unwanted.update(unpack(body))
             self._forget()
         elif kind == MODULES:
-            self._modules_came(*unpack(unframed(body, 0, buffers)[0]))
+            self._library.modules_came(*unpack(unframed(body, 0, buffers)[0]))
         else:
             news = self._commons.take(frame)
             for end in self._ends.values():
@@ -144,28 +141,6 @@ class Feeder:
         for end in self._ends.values():
             end.forget(gone)
             self._rewatch(end)
-
-    def _modules_came(self, asked: str, modules: dict[str, tuple[str, bool, bytes]]) -> None:
-        if modules:
-            self._shelf.add(modules)
-        for end in self._needs.pop(asked, ()):
-            if not end.closed:
-                self._say_modules(end, asked, modules)
-
-    def _need(self, end: SlotEnd, name: str) -> None:
-        """A slot asks for a module: the pool is asked once for all of them."""
-        known = self._shelf.modules.get(name)
-        if known is not None:
-            self._say_modules(end, name, {name: known})
-            return
-        needs = self._needs.setdefault(name, [])
-        needs.append(end)
-        if len(needs) == 1:
-            self._tell(NEED, 0, name)
-
-    def _say_modules(self, end: SlotEnd, asked: str, modules: dict[str, tuple[str, bool, bytes]]) -> None:
-        head, buffers = framed(MODULES, 0, 0, b"", pack(asked, modules))
-        self._say(end, head, *buffers)
 
     def _say(self, end: SlotEnd, *pieces: Buffer) -> None:
         end.say(pieces)
@@ -347,7 +322,7 @@ class Feeder:
                 self._up(end, ident)
                 continue
             if kind == NEED:
-                self._need(end, body.decode())
+                self._library.need(end, body.decode())
                 continue
             if kind == OUTCOME:
                 item = end.ended(frame)

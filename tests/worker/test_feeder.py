@@ -101,7 +101,7 @@ def host() -> Iterator[Host]:
     for end in host.feeder._ends.values():
         if not end.closed:
             end.close()
-    os.close(host.feeder._shelf._fd)
+    os.close(host.feeder._library._shelf._fd)
 
 
 def test_slots_are_begun_as_work_arrives_and_answers_are_stamped(host: Host) -> None:
