@@ -12,6 +12,7 @@ import os
 import random
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 from .._jobs.task import Attempt
@@ -71,6 +72,10 @@ class FarHost(Host):
         """Whether an agent was lost that had not said that everything there is dead."""
         self._lost = asyncio.Event()
 
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Return what is held while the host is dialled; the time that takes is counted from when it is. Raises as `dial` does."""
+        return nullcontext()
+
     @abstractmethod
     async def dial(self, command: str, link: FarLink) -> None:
         """Run a command there and have `link.begin` take over its channel. Raises HostError with the reason in plain words."""
@@ -113,8 +118,10 @@ class FarHost(Host):
         config = hello(self._config, self._nonce, self._generation)
         link = FarLink(self.name, self._reports, config, marker, self._heartbeat)
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await self.dial(command(self._python, f"{self._nonce}.{self._generation}", marker), link)
+            async with asyncio.timeout(None) as limit:
+                async with self.turn():
+                    limit.reschedule(self._loop.time() + CONNECT_SECONDS)
+                    await self.dial(command(self._python, f"{self._nonce}.{self._generation}", marker), link)
                 reason = await self._welcome(link)
         except TimeoutError:
             reason = f"no answer within {CONNECT_SECONDS:g} s"

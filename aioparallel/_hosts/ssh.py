@@ -2,13 +2,17 @@
 
 How it works
     asyncssh reads the user's `~/.ssh/config`, agents and known hosts. We ask for no terminal, no compression, and the ciphers that cost
-    least. Its errors are translated here, into what happened and what to do.
+    least. No password is ever asked for. Its errors are translated (`ssh_reasons`) into what happened and what to do.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import socket
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any
 
 import asyncssh
@@ -16,6 +20,9 @@ import asyncssh
 from ..errors import HostError
 from .far import Channel, FarLink
 from .far_host import FarHost
+from .ssh_known import Seen
+from .ssh_reasons import OPEN_CONNECT_FAILED, Dialled, closed_at_once, reason
+from .turns import turn
 
 log = logging.getLogger("aioparallel")
 
@@ -25,20 +32,56 @@ CIPHERS = (
 """asyncssh's own first choice, chacha20-poly1305, costs three times the CPU of the first of these."""
 CONNECT_SECONDS = 10.0
 LOGIN_SECONDS = 20.0
+AGAIN_SECONDS = (0.2, 0.4, 0.8)
+"""After so long, more or less, a connection that was closed at once is tried again: sshd refuses some at random (MaxStartups)."""
+SESSION_SECONDS = 1.0
+"""How long a refused session is tried again: sshd gives a session's place free only after its client has seen the end."""
+SESSION_PAUSE = 0.1
 WINDOW_BYTES = 1 << 24
 KEPT_ERRORS = 2000
 """Bytes of what the far program wrote to its standard error that are kept, for when it ends."""
+_FIXED: dict[str, Any] = {
+    "encryption_algs": CIPHERS, "compression_algs": None, "connect_timeout": CONNECT_SECONDS, "login_timeout": LOGIN_SECONDS,
+    "request_pty": False, "encoding": None, "ignore_encrypted": True,
+}  # fmt: skip
+"""What is the same for every host. An encrypted key is passed over: ssh-agent may have it, and nobody is asked."""
 
 
 class _Client(asyncssh.SSHClient):
     """The connection: when it is lost, nothing is left."""
 
-    def __init__(self, link: FarLink) -> None:
-        self._link = link
+    def __init__(self, dialled: Dialled) -> None:
+        self._dialled = dialled
+        self.link: FarLink | None = None
+        """Whom it carries, once the host has let us in."""
         self.reason = ""
 
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        self._dialled.connection = conn
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        """Take note of a key that known_hosts does not have; it is not trusted."""
+        self._dialled.seen = Seen(host, addr, port, key)
+        return False
+
+    def public_key_auth_requested(self) -> None:
+        """Say that there is no other key."""
+        self._dialled.offered.add("publickey")
+
+    def password_auth_requested(self) -> None:
+        """Say that there is no password: nobody is asked for one."""
+        self._dialled.offered.add("password")
+
+    def kbdint_auth_requested(self) -> None:
+        """Say that there is nobody to ask."""
+        self._dialled.offered.add("keyboard-interactive")
+
+    def auth_completed(self) -> None:
+        self._dialled.let_in = True
+
     def connection_lost(self, exc: Exception | None) -> None:
-        self._link.lost(self.reason or f"the connection was lost ({exc or 'closed'})")
+        if self.link is not None:
+            self.link.lost(self.reason or f"the connection was lost ({exc or 'closed'})")
 
 
 class _Session(asyncssh.SSHClientSession[bytes], Channel):
@@ -98,43 +141,58 @@ class SSHHost(FarHost):
         self._address = address
         self._options = options
 
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """See `FarHost.turn`: a few at a time connect to one address and port."""
+        dialled = Dialled(self._address, self._options, CONNECT_SECONDS)
+        await self._prepare(dialled)
+        assert dialled.options is not None
+        self._prepared = dialled.options
+        async with turn(dialled.jump or (dialled.options.host, dialled.options.port)):
+            yield
+
+    async def _prepare(self, dialled: Dialled) -> None:
+        """Read what the user's files say of this host."""
+        try:
+            dialled.options = await asyncio.to_thread(asyncssh.SSHClientConnectionOptions, host=self._address, **_FIXED, **self._options)
+        except (asyncssh.Error, OSError, ValueError) as error:
+            raise HostError(self.name, await reason(error, dialled)) from error
+
     async def dial(self, command: str, link: FarLink) -> None:
         """See `FarHost.dial`."""
-        client = _Client(link)
+        for pause in (*AGAIN_SECONDS, None):
+            dialled = Dialled(self._address, self._options, CONNECT_SECONDS, options=self._prepared)
+            client = _Client(dialled)
+            try:
+                connection = await asyncssh.connect(self._address, client_factory=lambda client=client: client, **_FIXED, **self._options)
+                break
+            except (asyncssh.Error, OSError, ValueError) as error:
+                if pause is None or not closed_at_once(error, dialled):
+                    raise HostError(self.name, await reason(error, dialled)) from error
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - those that were refused together must not come back together
+        client.link = link
         try:
-            connection = await asyncssh.connect(
-                self._address, client_factory=lambda: client,
-                encryption_algs=CIPHERS, compression_algs=None, connect_timeout=CONNECT_SECONDS, login_timeout=LOGIN_SECONDS,
-                request_pty=False, encoding=None, **self._options,
-            )  # fmt: skip
-        except (asyncssh.Error, OSError, ValueError) as error:
-            raise HostError(self.name, _reason(error)) from error
-        try:
-            await connection.create_session(lambda: _Session(link, connection, client), command, encoding=None, window=WINDOW_BYTES)
+            await _open(connection, lambda: _Session(link, connection, client), command)
         except (asyncssh.Error, OSError) as error:
             connection.abort()
-            raise HostError(self.name, _reason(error)) from error
+            raise HostError(self.name, await reason(error, dialled)) from error
         except BaseException:
             connection.abort()
             raise
 
 
-def _reason(error: Exception) -> str:
-    """Say in plain words why a host could not be reached, and what to do."""
-    text = str(error) or type(error).__name__
-    if isinstance(error, asyncssh.HostKeyNotVerifiable):
-        return f"its host key is not known, or has changed ({text}): check it, then run `ssh` to it once or add it to known_hosts"
-    if isinstance(error, asyncssh.PermissionDenied):
-        return f"it refused our keys ({text}): is the public key in its authorized_keys, and the private one in the agent or in keys=?"
-    if isinstance(error, socket.gaierror):
-        return f"its name could not be resolved ({error.strerror or text})"
-    if isinstance(error, TimeoutError):
-        return f"no answer within {CONNECT_SECONDS:g} s: is it switched on, and is the port open?"
-    if isinstance(error, ConnectionRefusedError):
-        return "the connection was refused: does sshd run there, on this port?"
-    if isinstance(error, OSError):
-        return f"no connection to it ({error.strerror or text}): is it switched on, and is this the right address?"
-    return text
+async def _open(connection: asyncssh.SSHClientConnection, factory: Callable[[], _Session], command: str) -> None:
+    """Begin the command. A server that just ended another session may refuse one for a moment (MaxSessions)."""
+    end = monotonic() + SESSION_SECONDS
+    while True:
+        try:
+            await connection.create_session(factory, command, encoding=None, window=WINDOW_BYTES)
+        except asyncssh.ChannelOpenError as error:
+            if error.code != OPEN_CONNECT_FAILED or monotonic() >= end or connection.is_closed():
+                raise
+            await asyncio.sleep(SESSION_PAUSE)
+        else:
+            return
 
 
 __all__ = ["SSHHost"]
