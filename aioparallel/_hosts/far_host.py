@@ -23,8 +23,10 @@ from .ship import command
 
 CONNECT_SECONDS = 30.0
 """How long it may take from the first packet to the agent's WELCOME."""
+OBEY_SECONDS = 1.5
+"""How long an agent may take to say that everything is dead; then its successor is dialled, which kills it too."""
 BURY_SECONDS = 3.0
-"""How long a closing pool tries to reach a host where something may be left."""
+"""How long a closing pool tries to reach a host where something may be left. With the one above less than the pool waits in all."""
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 60.0
 
@@ -67,10 +69,12 @@ class FarHost(Host):
         self._generation = 0
         self._link: FarLink | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._closing = False
+        self._closing = self._burying = False
         self._unburied = False
         """Whether an agent was lost that had not said that everything there is dead."""
         self._lost = asyncio.Event()
+        self._hurry = asyncio.Event()
+        """Set when the pool closes."""
 
     def turn(self) -> AbstractAsyncContextManager[None]:
         """Return what is held while the host is dialled; the time that takes is counted from when it is. Raises as `dial` does."""
@@ -95,6 +99,7 @@ class FarHost(Host):
             await self._keep_dialling()
         finally:
             if self._closing:
+                self.abandon()
                 self._gone("closed")
 
     async def _keep_dialling(self) -> None:
@@ -107,8 +112,19 @@ class FarHost(Host):
                     link.close()
                 await self._lost.wait()
                 continue
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that hosts are not all tried at one moment
+            await self._wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that hosts are not all tried at one moment
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait before the next try; a pool that closes has less time."""
+        if self._closing:
+            await asyncio.sleep(min(seconds, FIRST_PAUSE))
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
+        except TimeoutError:
+            pass
 
     async def _dial(self) -> FarLink | None:
         """Return the link once its agent has said WELCOME; None where that was not to be."""
@@ -153,11 +169,23 @@ class FarHost(Host):
             self._unburied = not link.buried
         if link.failed and self._keeper is not None:
             self._keeper.cancel()
-        if self._closing and not self._unburied:
-            self._gone(reason)
-        elif link.welcomed.done() or link.failed:
+        if (link.welcomed.done() or link.failed) and (self._unburied or not self._closing):
             self._reports.host_down(self.name, reason, {})
+        if self._closing:
+            self._bury_or_go(reason)
         self._lost.set()
+
+    def _bury_or_go(self, reason: str) -> None:
+        """The pool is closing, and there is no agent: where one was lost, its successor is still dialled for a while."""
+        if not self._unburied or self._keeper is None or self._keeper.done():
+            self._gone(reason)
+        elif not self._burying:
+            self._burying = True
+            self._loop.call_later(BURY_SECONDS, self._keeper.cancel)
+
+    def _give_up(self, link: FarLink) -> None:
+        if self._link is link:
+            link.end(f"it did not say within {OBEY_SECONDS:g} s that everything there is dead")
 
     def _gone(self, reason: str) -> None:
         """The pool is closed, and nothing more can be done here."""
@@ -210,16 +238,16 @@ class FarHost(Host):
         raise NotImplementedError
 
     def close(self) -> None:
-        """See `Host.close`. Where an agent was lost, its successor is still dialled for a while: it kills what that left behind."""
+        """See `Host.close`. Where an agent was lost, or does not obey, its successor kills what that left behind."""
         self._closing = True
+        self._hurry.set()
         if self._link is not None and self._link.welcomed.done():
             self._link.close()
-        elif self._unburied and self._keeper is not None and not self._keeper.done():
-            self._loop.call_later(BURY_SECONDS, self._keeper.cancel)
-        elif self._keeper is not None and not self._keeper.done():
+            self._loop.call_later(OBEY_SECONDS, self._give_up, self._link)
+        elif not self._unburied and self._keeper is not None and not self._keeper.done():
             self._keeper.cancel()
         else:
-            self._loop.call_soon(self._gone, "closed")
+            self._loop.call_soon(self._bury_or_go, "closed")
 
     def abandon(self) -> None:
         """See `Host.abandon`."""

@@ -330,6 +330,7 @@ class Engine(NearNews):
         log.warning("host %s did not confirm in %.0f s that everything is dead; its agent is killed", name, CLOSE_SECONDS)
         host.kill_agent()
         host.abandon()
+        host.is_gone = self.state.closing is not None
         self.host_down(name, "it did not answer", {})
         if self.state.closing is None:
             self.keeping.forget(name)
@@ -358,7 +359,8 @@ class Engine(NearNews):
         self._up.discard(host)
         self.feed(HostDown(host, reason, unbegun))
         if self.state.closing is not None:
-            if not self.ended.done() and all(record.down for record in self.state.hosts.values()):
+            is_over = all(record.down for record in self.state.hosts.values()) and all(h.is_gone for h in self.hosts.values() if h.far)
+            if is_over and not self.ended.done():
                 self._end()
         elif self.state.hosts[host].leaving:
             self.keeping.went_down(host)

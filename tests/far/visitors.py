@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from typing import Any
@@ -96,3 +97,15 @@ def look_and_stay(value: Any, gate: str) -> int:
     os.read(fd, 1)
     os.close(fd)
     return len(value)
+
+
+def stay_with_a_child(path: str, seconds: float) -> str:
+    """Start a process in a session of its own, say who all of us are, and stay; at a second visit come back at once."""
+    if os.path.exists(path):
+        return "again"
+    child = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"], start_new_session=True)
+    with open(path + ".new", "w") as file:
+        file.write(f"{os.getppid()} {os.getpid()} {child.pid}")
+    os.rename(path + ".new", path)
+    time.sleep(seconds)
+    return "first"

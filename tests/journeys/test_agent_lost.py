@@ -105,7 +105,6 @@ async def test_an_agent_that_dies_with_its_pool_idle(open_pool):
             assert await pool.submit(abs, -3) == 3
 
 
-@pytest.mark.near
 async def test_closing_while_the_agent_is_dead_or_does_not_answer(open_pool):
     for number in (signal.SIGKILL, signal.SIGSTOP):
         async with open_pool(bystanders=False) as pool:
