@@ -49,7 +49,8 @@ class Pool(Submitter):
     minor version. heartbeat: seconds between words to each of them; after three without an answer it is lost, and its tasks run
     elsewhere. orphan_after: seconds after which a host that hears nothing ends everything it runs. lost_grace: seconds without a host
     that is up (and none here), after which what waits fails with HostLost. reserve: CPUs of this machine that `local=None` leaves free;
-    None: 1 where there are hosts.
+    None: 1 where there are hosts. ship: modules that travel to far hosts as source besides your own, though they are installed here;
+    "-name" excludes one.
     name: for messages. seed: what each task's own seed is derived from; None: drawn. preload: modules that every slot has imported.
     selection: the policy that chooses hosts (`aioparallel.policies`); None: where a task is expected to end first.
     max_tasks_per_slot: a slot is replaced after so many. python: the interpreter of the slots, where this program has none of its own.
@@ -79,6 +80,7 @@ class Pool(Submitter):
         heartbeat: float = unset("heartbeat"),
         orphan_after: float = unset("orphan_after"),
         lost_grace: float = unset("lost_grace"),
+        ship: Iterable[str] = unset("ship"),
     ) -> None:
         self._phase = "new"
         arguments = given(locals())

@@ -29,7 +29,7 @@ def build_far(host: Any, settings: Settings, seed: int) -> Host:
     """Return the host of a value; one of another kind than SSH makes it itself."""
     far = {
         "seed": seed, "preload": settings.preload, "max_tasks": settings.max_tasks_per_slot, "heartbeat": settings.heartbeat,
-        "orphan_after": settings.orphan_after,
+        "orphan_after": settings.orphan_after, "ship": settings.ship,
     }  # fmt: skip
     built: Host = _by_ssh(host, far) if isinstance(host, SSH) else host.make(far)
     return built

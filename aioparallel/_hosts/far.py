@@ -15,8 +15,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
-import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
@@ -52,7 +50,6 @@ from .._wire.messages import (
     PONG,
     PROGRESS,
     PROGRESS_BODY,
-    PROTOCOL,
     READY,
     ROOTS,
     STAMP,
@@ -69,7 +66,7 @@ from .base import Death, Outcome, Reports
 from .encoder import Encoder
 from .sender import Sender
 from .ship import first_words, why_not
-from .sources import Shelf, needed_by
+from .sources import Selection, Shelf
 
 log = logging.getLogger("aioparallel")
 
@@ -97,7 +94,9 @@ class Channel(ABC):
 class FarLink:
     """The conversation with one far agent, from its start to its end."""
 
-    def __init__(self, name: str, reports: Reports, config: dict[str, Any], marker: str, heartbeat: float) -> None:
+    def __init__(
+        self, name: str, reports: Reports, config: dict[str, Any], marker: str, heartbeat: float, selection: Selection | None = None
+    ) -> None:
         self.name = name
         self._reports = reports
         self._config = config
@@ -107,7 +106,7 @@ class FarLink:
         self._lanes = Lanes()
         self._encoder = Encoder()
         self._sender = Sender(self._lanes, self._encoder, self.launch)
-        self._shelf = Shelf()
+        self._shelf = Shelf(selection)
         self._channel: Channel | None = None
         self._begun = False
         self._reason = ""
@@ -363,7 +362,8 @@ class FarLink:
 
     def _send_modules(self, name: str) -> None:
         sources = {source.name: source[1:] for source in self._shelf.answer(name)}
-        head, buffers = framed(MODULES, 0, 0, b"", pack(name, sources))
+        why = "" if sources else self._shelf.why_not(name)
+        head, buffers = framed(MODULES, 0, 0, b"", pack(name, sources, why))
         self._lanes.work((head, *buffers))
         self._flush_soon()
 
@@ -423,28 +423,4 @@ class FarLink:
         self._timer = self._loop.call_later(self._heartbeat, self._tick)
 
 
-def hello(config: dict[str, Any], nonce: str, generation: int) -> dict[str, Any]:
-    """Return what the agent there must know: what the host was told, and what all are."""
-    from _frozen_importlib_external import MAGIC_NUMBER  # what importlib.util shows, without importing that
-
-    versions = {"protocol": PROTOCOL, "implementation": sys.implementation.name, "magic": MAGIC_NUMBER, "byteorder": sys.byteorder}
-    return {
-        **config,
-        "modules": {source.name: source[1:] for source in needed_by(config["preload"])},
-        "versions": versions,
-        "python": f"{sys.executable}, {sys.version.split()[0]}",
-        "nonce": f"{nonce}.",
-        "own_nonce": f"{nonce}.{generation}",
-        "sweep": generation > 1,
-        "threads": 0,
-        "far": True,
-        "names": [name for name in vars(sys.modules["aioparallel"]) if not name.startswith("_")],
-    }
-
-
-def new_marker() -> str:
-    """Return a word that no login shell prints."""
-    return f"aioparallel-{os.urandom(8).hex()}"
-
-
-__all__ = ["Channel", "FarLink", "hello", "new_marker"]
+__all__ = ["Channel", "FarLink"]

@@ -18,8 +18,10 @@ from typing import Any
 from .._jobs.task import Attempt
 from ..errors import HostError
 from .base import Host, Reports
-from .far import FarLink, hello, new_marker
+from .far import FarLink
+from .hello import hello, new_marker
 from .ship import command
+from .sources import Selection
 
 CONNECT_SECONDS = 30.0
 """How long it may take from the first packet to the agent's WELCOME."""
@@ -35,6 +37,14 @@ class FarHost(Host):
     """Slots at the far end of a channel; `dial` is what kinds of them differ in."""
 
     far = True
+    reached = False
+    """Whether a command could be run there, ever."""
+    _generation = 0
+    _link: FarLink | None = None
+    _keeper: asyncio.Task[None] | None = None
+    _closing = _burying = False
+    _unburied = False
+    """Whether an agent was lost that had not said that everything there is dead."""
 
     def __init__(
         self,
@@ -51,7 +61,11 @@ class FarHost(Host):
         folder: str | None = None,
         weight: float = 1.0,
         labels: Mapping[str, str] | None = None,
+        ship: tuple[str, ...] = (),
     ) -> None:
+        """Raises UsageError where `ship` names what cannot travel."""
+        self._selection = Selection(ship)
+        self._selection.check()
         self.name = name
         self.weight = weight
         self.labels = dict(labels or {})
@@ -63,15 +77,7 @@ class FarHost(Host):
         }  # fmt: skip
         self._python = python
         self._heartbeat = heartbeat
-        self.reached = False
-        """Whether a command could be run there, ever."""
         self._nonce = os.urandom(8).hex()
-        self._generation = 0
-        self._link: FarLink | None = None
-        self._keeper: asyncio.Task[None] | None = None
-        self._closing = self._burying = False
-        self._unburied = False
-        """Whether an agent was lost that had not said that everything there is dead."""
         self._lost = asyncio.Event()
         self._hurry = asyncio.Event()
         """Set when the pool closes."""
@@ -131,8 +137,8 @@ class FarHost(Host):
         self._generation += 1
         self._lost.clear()
         marker = new_marker()
-        config = hello(self._config, self._nonce, self._generation)
-        link = FarLink(self.name, self._reports, config, marker, self._heartbeat)
+        config = hello(self._config, self._nonce, self._generation, self._selection)
+        link = FarLink(self.name, self._reports, config, marker, self._heartbeat, self._selection)
         try:
             async with asyncio.timeout(None) as limit:
                 async with self.turn():

@@ -1,7 +1,7 @@
 """The user's own modules, as source, for hosts where they are not installed.
 
 A module is the user's own if it is no part of Python and not installed in a folder of packages: a script's neighbours, a project on
-`sys.path`, an editable install. What is installed here must be installed there.
+`sys.path`, an editable install. What is installed here must be installed there, unless `ship=` names it.
 
 How it works
     Nothing is imported here on behalf of a far host: specs are looked up, parent by parent, and files are read.
@@ -14,10 +14,13 @@ import os
 import site
 import sys
 import sysconfig
+from collections.abc import Iterable
 from functools import cache, lru_cache
-from importlib.machinery import ModuleSpec
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from types import ModuleType
 from typing import NamedTuple
+
+from ..errors import UsageError
 
 MAX_SOURCE = 1 << 24
 """Bytes of one module; a larger one does not travel."""
@@ -46,12 +49,21 @@ def _installed() -> tuple[str, ...]:
 
 def is_own(spec: ModuleSpec | None) -> bool:
     """Return whether a module is the user's own and can travel as source."""
-    if spec is None or spec.name.partition(".")[0] in _NEVER:
-        return False
+    return spec is not None and _may_travel(spec) and not any(map(_is_installed, _places(spec)))
+
+
+def _places(spec: ModuleSpec) -> list[str]:
+    """Return where a module is; a namespace package is in several folders."""
     if spec.origin is None or not spec.has_location:
-        places = list(spec.submodule_search_locations or ())  # a namespace package
-        return bool(places) and not any(_is_installed(place) for place in places)
-    return spec.origin.endswith(".py") and not _is_installed(spec.origin)
+        return list(spec.submodule_search_locations or ())
+    return [spec.origin]
+
+
+def _may_travel(spec: ModuleSpec) -> bool:
+    """Return whether a module is source, and no part of Python or of ours."""
+    if spec.name.partition(".")[0] in _NEVER:
+        return False
+    return spec.origin.endswith(".py") if spec.origin is not None and spec.has_location else bool(_places(spec))
 
 
 @lru_cache(1 << 14)
@@ -102,15 +114,86 @@ def read(spec: ModuleSpec) -> Source | None:
     return Source(spec.name, spec.origin, is_package, text) if len(text) <= MAX_SOURCE else None
 
 
-def own_roots() -> frozenset[str]:
-    """Return the top-level names of the user's own modules that are loaded."""
-    return frozenset(name for name, module in list(sys.modules.items()) if "." not in name and is_own(getattr(module, "__spec__", None)))
+class Selection:
+    """Which modules travel: the user's own, and as `ship=` says."""
+
+    def __init__(self, ship: Iterable[str] = ()) -> None:
+        """ship: names of modules; "-name" excludes one and everything below it. The longest name that fits decides."""
+        self._added = frozenset(name for name in ship if not name.startswith("-"))
+        self._excluded = frozenset(name[1:] for name in ship if name.startswith("-"))
+
+    def check(self) -> None:
+        """Raise UsageError for a name that `ship=` adds and that cannot travel."""
+        for name in sorted(self._added):
+            spec = find(name)
+            if spec is None:
+                raise UsageError(f"ship= names {name!r}, and there is no such module here")
+            wrong = _why_it_cannot(spec) or _extension_below(spec)
+            if wrong:
+                raise UsageError(f"ship= names {name!r}, which cannot travel as source: {wrong}; install it on the hosts instead")
+
+    def takes(self, spec: ModuleSpec | None) -> bool:
+        """Return whether a module travels."""
+        if spec is None:
+            return False
+        said = self._said(spec.name)
+        return is_own(spec) if said is None else said and _may_travel(spec)
+
+    def _said(self, name: str) -> bool | None:
+        """Return what `ship=` says of a module."""
+        while name:
+            if name in self._added:
+                return True
+            if name in self._excluded:
+                return False
+            name = name.rpartition(".")[0]
+        return None
+
+    def roots(self) -> frozenset[str]:
+        """Return the top-level names of modules that travel: those that are loaded, and those that `ship=` adds."""
+        loaded = (name for name, module in list(sys.modules.items()) if "." not in name and self.takes(getattr(module, "__spec__", None)))
+        return frozenset(loaded) | {name.partition(".")[0] for name in self._added}
+
+    def why_not(self, name: str) -> str:
+        """Say why a module of the user's does not travel, and what to do; nothing for one that is not the user's."""
+        if self._said(name) is False:
+            return "ship= excludes it: install it there, or name it in ship= without the minus"
+        spec = find(name)
+        if spec is None or name.partition(".")[0] in _NEVER or any(map(_is_installed, _places(spec))):
+            return ""
+        wrong = _why_it_cannot(spec)
+        return wrong and f"{wrong}: install it there"
+
+
+def _why_it_cannot(spec: ModuleSpec) -> str:
+    """Return why a module cannot travel; nothing if it can."""
+    if spec.name.partition(".")[0] in _NEVER:
+        return "it is a part of Python" if spec.name.partition(".")[0] in sys.stdlib_module_names else "the pool sees to that itself"
+    if not _may_travel(spec):
+        return f"it is no Python source but {spec.origin or 'made by a loader of its own'}"
+    if spec.origin is None or not spec.has_location or read(spec) is not None:
+        return ""
+    try:
+        return f"its source has {os.path.getsize(spec.origin):,} bytes, more than {MAX_SOURCE:,}"
+    except OSError as error:
+        return f"its source cannot be read ({error})"
+
+
+def _extension_below(spec: ModuleSpec) -> str:
+    """Return which extension module a package has, if any."""
+    for place in spec.submodule_search_locations or ():
+        for folder, _, files in os.walk(place):
+            for file in sorted(files):
+                if file.endswith(tuple(EXTENSION_SUFFIXES)):
+                    return f"it has the extension module {os.path.join(folder, file)}"
+    return ""
 
 
 class Shelf:
     """What one far host has of the user's modules."""
 
-    def __init__(self) -> None:
+    def __init__(self, selection: Selection | None = None) -> None:
+        self._selection = selection or Selection()
         self._sent: set[str] = set()
         self._roots: frozenset[str] = frozenset()
         self._seen = 0
@@ -120,7 +203,7 @@ class Shelf:
         if len(sys.modules) == self._seen:
             return None
         self._seen = len(sys.modules)
-        roots = own_roots()
+        roots = self._selection.roots()
         if roots == self._roots:
             return None
         self._roots = roots
@@ -129,14 +212,14 @@ class Shelf:
     def answer(self, name: str) -> list[Source]:
         """Return a module that was asked for and, once, others that are loaded: likely to be needed next. Empty: it does not travel."""
         spec = find(name)
-        source = read(spec) if spec is not None and is_own(spec) else None
+        source = read(spec) if spec is not None and self._selection.takes(spec) else None
         if source is None:
             return []
         self._sent.add(name)
         answer, room = [source], MAX_COMPANY
         for other, module in sorted(sys.modules.items()):
             spec = getattr(module, "__spec__", None)
-            if other in self._sent or not isinstance(spec, ModuleSpec) or spec.name != other or not is_own(spec):
+            if other in self._sent or not isinstance(spec, ModuleSpec) or spec.name != other or not self._selection.takes(spec):
                 continue
             company = read(spec)
             if company is not None and len(company.text) <= room:
@@ -145,9 +228,14 @@ class Shelf:
                 answer.append(company)
         return answer
 
+    def why_not(self, name: str) -> str:
+        """See `Selection.why_not`."""
+        return self._selection.why_not(name)
 
-def needed_by(names: list[str]) -> list[Source]:
-    """Return those of these modules that are the user's own, and whatever of the user's own they name in import statements."""
+
+def needed_by(names: list[str], selection: Selection | None = None) -> list[Source]:
+    """Return those of these modules that travel, and whatever travels of what they name in import statements."""
+    selection = selection or Selection()
     found: dict[str, Source] = {}
     waiting = list(names)
     while waiting:
@@ -156,7 +244,7 @@ def needed_by(names: list[str]) -> list[Source]:
         if parent:
             waiting.append(parent)
         spec = find(name) if name not in found else None
-        source = read(spec) if spec is not None and is_own(spec) else None
+        source = read(spec) if spec is not None and selection.takes(spec) else None
         if source is not None:
             found[name] = source
             waiting += _imported(source)
@@ -181,4 +269,4 @@ def _imported(source: Source) -> list[str]:
     return [name for name in names if name]
 
 
-__all__ = ["Shelf", "Source", "find", "is_own", "needed_by", "read"]
+__all__ = ["Selection", "Shelf", "Source", "find", "is_own", "needed_by", "read"]

@@ -30,7 +30,8 @@ SHARE = 4
 FORGET = 5
 """Functions that will not be named again. body: their packed numbers."""
 MODULES = 7
-"""Far: modules of the user's. body: packed (the name that was asked for, {name: (path, is it a package, source)}), perhaps of none."""
+"""Far: modules of the user's. body: packed (the name that was asked for, {name: (path, is it a package, source)}, and
+if that is empty why, where it is the user's)."""
 ROOTS = 8
 """Far: the top-level names of the user's own modules. body: packed names."""
 SHARE_PART = 9

@@ -112,7 +112,7 @@ def _numbered(position: int, ranges: tuple[tuple[int, int], ...]) -> int:
 class Surrounding:
     """What does not change from task to task in one slot."""
 
-    __slots__ = ("host", "in_slot", "scratch_root", "seed", "send_progress")
+    __slots__ = ("host", "in_slot", "remedy", "scratch_root", "seed", "send_progress")
 
     def __init__(
         self, host: str, seed: int, scratch_root: str, send_progress: Callable[[int, int, float, float], None] | None, in_slot: bool
@@ -122,6 +122,8 @@ class Surrounding:
         self.scratch_root = scratch_root
         self.send_progress = send_progress
         self.in_slot = in_slot
+        self.remedy: Callable[[ImportError], str] | None = None
+        """Far: what to do about an import that fails."""
 
 
 running: tuple[int, int, str, float | None, bytes | None, tuple[Any, ...]] | None = None

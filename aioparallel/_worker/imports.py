@@ -23,20 +23,23 @@ Answer = tuple[str, bool, bytes]
 class OwnModules:
     """A finder and loader of modules that the pool has."""
 
-    def __init__(self, known: dict[str, Answer]) -> None:
+    def __init__(self, known: dict[str, Answer], host: str) -> None:
         """Take part in every import: first for the user's own names, last for all others. `known` came with the agent."""
         self._known = known
-        self._refused: set[str] = set()
-        self._fetch: Callable[[str], dict[str, Answer]] | None = None
+        self._host = host
+        self._refused: dict[str, str] = {}
+        """Why a module of the user's does not travel; of others nothing."""
+        self._fetch: Callable[[str], tuple[dict[str, Answer], str]] | None = None
         roots = frozenset(name.partition(".")[0] for name in known)
         self.roots: Callable[[], frozenset[str]] = lambda: roots
         sys.meta_path.insert(0, _First(self))
         sys.meta_path.append(_Last(self))
 
-    def connect(self, fetch: Callable[[str], dict[str, Answer]], roots: Callable[[], frozenset[str]]) -> None:
+    def connect(self, fetch: Callable[[str], tuple[dict[str, Answer], str]], roots: Callable[[], frozenset[str]]) -> None:
         """In a slot, ask the pool from now on.
 
-        fetch: ask it for a module; an empty answer says that it is not the user's own. roots: say which top-level names are known to be.
+        fetch: ask it for a module; it gives none, and why, for what is not the user's own or cannot travel. roots: say which top-level
+        names are known to be the user's.
         """
         self._fetch, self.roots = fetch, roots
         self._refused.clear()
@@ -45,10 +48,10 @@ class OwnModules:
         """Return the spec of a module that the pool has."""
         answer = self._known.get(name)
         if answer is None and self._fetch is not None and name not in self._refused:
-            fetched = self._fetch(name)
+            fetched, why = self._fetch(name)
             answer = fetched.get(name)
             if answer is None:
-                self._refused.add(name)
+                self._refused[name] = why
             else:
                 self._known.update(fetched)
         if answer is None:
@@ -58,6 +61,27 @@ class OwnModules:
         spec = ModuleSpec(name, loader, origin=path or None, is_package=is_package)
         spec.has_location = bool(path)
         return spec
+
+    def remedy(self, error: ImportError) -> str:
+        """Say what is missing on this host, and what to do; nothing where that would be the same at the controller."""
+        name = error.name
+        if not isinstance(name, str) or not name:
+            return ""
+        root = name.partition(".")[0]
+        where = f"on host {self._host!r} (python {sys.executable})"
+        other = "or name another interpreter with SSH(..., python=)"
+        why = next((self._refused[known] for known in _with_parents(name) if self._refused.get(known)), "")
+        if why:
+            return f"{where} there is no module {name!r}, and yours does not travel: {why}"
+        if root == "aioparallel":
+            return f"{where} there is only as much of aioparallel as tasks use: import the rest in the controller alone"
+        if root in self.roots() or root in self._known:
+            return ""
+        if not isinstance(error, ModuleNotFoundError) or root in sys.modules:
+            return f"if this works at the controller, {root!r} {where} is of another version: install the same one there, {other}"
+        if root in sys.stdlib_module_names:
+            return f"{where} the standard library lacks {root!r}: install the rest of it there (a package of the system's), {other}"
+        return f"{where} there is no module {root!r}: install it there ({sys.executable} -m pip install {root}), {other}"
 
     # --- as a loader
 
@@ -84,6 +108,11 @@ class OwnModules:
     def is_package(self, name: str) -> bool:
         """Return whether the module is a package."""
         return self._known[name][1]
+
+
+def _with_parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
 
 
 class _First:

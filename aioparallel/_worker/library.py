@@ -28,27 +28,27 @@ class Library:
         self._needs: dict[str, list[SlotEnd]] = {}
         """Who waits for which module."""
 
-    def modules_came(self, asked: str, modules: dict[str, Answer]) -> None:
-        """The pool answers: hand it to who waits for it."""
+    def modules_came(self, asked: str, modules: dict[str, Answer], why: str) -> None:
+        """The pool answers, with modules or why there are none: hand it to who waits for it."""
         if modules:
             self._shelf.add(modules)
         for end in self._needs.pop(asked, ()):
             if not end.closed:
-                self._hand_out(end, asked, modules)
+                self._hand_out(end, asked, modules, why)
 
     def need(self, end: SlotEnd, name: str) -> None:
         """A slot asks for a module."""
         known = self._shelf.modules.get(name)
         if known is not None:
-            self._hand_out(end, name, {name: known})
+            self._hand_out(end, name, {name: known}, "")
             return
         needs = self._needs.setdefault(name, [])
         needs.append(end)
         if len(needs) == 1:
             self._tell(NEED, 0, name)
 
-    def _hand_out(self, end: SlotEnd, asked: str, modules: dict[str, Answer]) -> None:
-        head, buffers = framed(MODULES, 0, 0, b"", pack(asked, modules))
+    def _hand_out(self, end: SlotEnd, asked: str, modules: dict[str, Answer], why: str) -> None:
+        head, buffers = framed(MODULES, 0, 0, b"", pack(asked, modules, why))
         self._say(end, head, *buffers)
 
 

@@ -143,8 +143,22 @@ def failure(error: BaseException, status: int, what: str = "") -> Outcome:
 def _told(error: BaseException, status: int, what: str) -> Outcome:
     from .failures import describe, travels
 
-    description = marshal(describe(error, what), 2)
+    name, text, trace, names, what = describe(error, what)
+    advice = _advice(error)
+    if advice and status == UNREADABLE:
+        text = f"{text}; {advice}"
+    elif advice:
+        error.add_note(advice)
+    description = marshal((name, text, trace, names, what), 2)
     return status, LENGTH.pack(len(description)) + description + travels(error), ()
+
+
+def _advice(error: BaseException) -> str:
+    """Return what to do about an import that failed for want of something on a far host."""
+    surrounding = context.surrounding
+    if surrounding is None or surrounding.remedy is None or not isinstance(error, ImportError):
+        return ""
+    return surrounding.remedy(error)
 
 
 def _no_coroutine() -> type:

@@ -102,8 +102,8 @@ class Slot:
         """Whether this process was forked from the slot."""
         self._inbox: deque[Frame] = deque()
         self._receiving = allocate_lock()
-        self._modules: dict[str, dict[str, tuple[str, bool, bytes]]] = {}
-        """What came of the user's modules, by the name that was asked for."""
+        self._modules: dict[str, tuple[dict[str, tuple[str, bool, bytes]], str]] = {}
+        """What came of the user's modules, or why nothing did, by the name that was asked for."""
         self.roots: frozenset[str] = frozenset()
         """Far: the top-level names that are known to be the user's own modules."""
         self._wait = poll()  # the pipe is shared with the pool, which must not block on it
@@ -182,10 +182,10 @@ class Slot:
             elif self._era | frame[1] == generation:
                 return frame
 
-    def fetch(self, name: str) -> dict[str, tuple[str, bool, bytes]]:
-        """Far: return a module of the user's as the pool has it, with others that it is likely to need; empty: it is not the user's."""
+    def fetch(self, name: str) -> tuple[dict[str, tuple[str, bool, bytes]], str]:
+        """Far: return a module of the user's as the pool has it, with others that it is likely to need; or none, and why if it is one."""
         if os.getpid() != self.pid:
-            return {}
+            return {}, ""
         armed, self._armed = self._armed, 0  # a request to stop must not come in the midst of a frame
         try:
             self.link.send(NEED, 0, 0, name.encode())
@@ -201,8 +201,8 @@ class Slot:
         """Put aside what a thread of a task waits for."""
         if frame[0] != MODULES:
             return False
-        asked, modules = unpack(unframed(frame[3], 0, frame[4])[0])
-        self._modules[asked] = modules
+        asked, modules, why = unpack(unframed(frame[3], 0, frame[4])[0])
+        self._modules[asked] = modules, why
         return True
 
     def _arm_again(self, armed: int) -> None:

@@ -71,7 +71,9 @@ class Template:
             from .failures import describe
 
             name, text, trace, _, _ = describe(error, "")
-            self._socket.sendall(encode(FAILED, 0, 0, pack(f"{what}: {name}: {text}\n{trace}")))
+            own = config.get("own_modules")
+            remedy = own.remedy(error) if own is not None and isinstance(error, ImportError) else ""
+            self._socket.sendall(encode(FAILED, 0, 0, pack(f"{what}: {name}: {text}{remedy and f': {remedy}'}\n{trace}")))
             os._exit(1)
         gc.freeze()
         self._socket.sendall(encode(PRELOADED, 0, 0, pack(procs.os_threads())))
@@ -192,7 +194,7 @@ def become_python(config: dict[str, Any]) -> None:
         from .imports import OwnModules
 
         modules.install(frozenset(config["names"]))
-        config["own_modules"] = OwnModules(config["modules"])
+        config["own_modules"] = OwnModules(config["modules"], config["host"])
         sys.path.append(config["shelf"])
         os.environ.update(config["environ"])
         os.chdir(os.path.expanduser(config["folder"] or "~"))
@@ -236,6 +238,7 @@ def slot_main(config: dict[str, Any]) -> None:
     slot = Slot((index, incarnation), Link(socket, answers), (permits, knocker), page, surrounding, high)
     if config["far"]:
         config["own_modules"].connect(slot.fetch, lambda: slot.roots)
+        surrounding.remedy = config["own_modules"].remedy
 
     def let_go() -> None:
         """Not hold the slot's link open in a child of a task's."""

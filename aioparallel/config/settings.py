@@ -33,16 +33,20 @@ class Settings(Record):
     heartbeat: float = 5.0
     orphan_after: float = 60.0
     lost_grace: float = 60.0
+    ship: tuple[str, ...] = ()
 
     def __init__(self, **values: Any) -> None:
         if "hosts" in values:
             values["hosts"] = as_values(values["hosts"])
         if "preload" in values and isinstance(values["preload"], Iterable) and not isinstance(values["preload"], str):
             values["preload"] = tuple(values["preload"])
+        if "ship" in values and isinstance(values["ship"], Iterable) and not isinstance(values["ship"], str):
+            values["ship"] = tuple(values["ship"])
         if "name" in values and values["name"] is None:
             del values["name"]
         super().__init__(**values)
         self._check_types()
+        self._check_ship()
         self._check_numbers()
 
     def _check_types(self) -> None:
@@ -59,6 +63,18 @@ class Settings(Record):
         check_selection(self.selection)
         if self.python is not None and not isinstance(self.python, str):
             raise TypeError(f"python={self.python!r}: give the path of an interpreter, as a str")
+
+    def _check_ship(self) -> None:
+        ship: Any = self.ship
+        if not isinstance(ship, tuple):
+            raise TypeError(f"ship={ship!r}: give a list of module names, as in ship=[{ship if isinstance(ship, str) else 'mine'!r}]")
+        if not all(isinstance(name, str) for name in ship):
+            raise TypeError(f"ship={ship!r}: give the modules' names, as str")
+        for name in ship:
+            if not all(part.isidentifier() for part in name.removeprefix("-").split(".")):
+                raise ValueError(f"ship= has {name!r}: give the name of a module (as in an import), with a minus before it to exclude it")
+            if f"-{name}" in ship:
+                raise ValueError(f"ship= has {name!r} and '-{name}': give one of them")
 
     def _check_numbers(self) -> None:
         local, most = self.local, self.max_tasks_per_slot

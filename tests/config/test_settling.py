@@ -50,6 +50,7 @@ VARIABLES: list[tuple[str, str, dict[str, Any]]] = [
     ("HEARTBEAT", "2.5", {"heartbeat": 2.5}),
     ("ORPHAN_AFTER", "1e3", {"orphan_after": 1000.0}),
     ("LOST_GRACE", "5", {"lost_grace": 5.0}),
+    ("SHIP", "mine,-mine.data", {"ship": ["mine", "-mine.data"]}),
 ]
 
 

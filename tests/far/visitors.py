@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -19,6 +20,14 @@ def thing_of(number: int) -> own_classes.Thing:
 
 def import_missing() -> None:
     import no_such_module_anywhere  # type: ignore[import-not-found] # noqa: F401
+
+
+def import_named(name: str) -> str:
+    return str(importlib.import_module(name).__name__)
+
+
+def import_from(module: str, name: str) -> None:
+    exec(f"from {module} import {name}", {})
 
 
 def open_pool_there() -> None:
