@@ -76,9 +76,6 @@ class _Client(asyncssh.SSHClient):
         """Say that there is nobody to ask."""
         self._dialled.offered.add("keyboard-interactive")
 
-    def auth_completed(self) -> None:
-        self._dialled.let_in = True
-
     def connection_lost(self, exc: Exception | None) -> None:
         if self.link is not None:
             self.link.lost(self.reason or f"the connection was lost ({exc or 'closed'})")

@@ -128,7 +128,7 @@ def other_kind(files: Sequence[str], seen: Seen) -> str:
     if not about:
         return ""
     kinds = ", ".join(sorted({entry.key.get_algorithm() for entry in about}))
-    return why_not(files, seen, "").replace("it shows another", f"it has none of that kind ({kinds}) any more")
+    return why_not(files, seen, "").replace("it shows another", f"it seems to have none of that kind ({kinds}) any more")
 
 
 def _fingerprint(key: asyncssh.SSHKey) -> str:

@@ -46,7 +46,6 @@ class Dialled:
     """The key that the host showed, if that was not trusted."""
     offered: set[str] = field(default_factory=set)
     """The ways to log in that the host offered, of those that are called for by name here."""
-    let_in: bool = False
 
     @property
     def jump(self) -> str | None:
@@ -66,11 +65,16 @@ class Dialled:
 
 def closed_at_once(error: Exception, dialled: Dialled) -> bool:
     """Return whether a connection ended before anything was said, as it does where sshd has too many (MaxStartups)."""
-    if dialled.let_in:
+    if dialled.connection is not None and dialled.connection.get_extra_info("server_version"):
         return False
-    return isinstance(error, ConnectionResetError | BrokenPipeError) or (
-        isinstance(error, asyncssh.ConnectionLost) and "timeout" not in str(error)
-    )
+    return _is_lost(error)
+
+
+def _is_lost(error: Exception) -> bool:
+    """Return whether the other side ended the connection."""
+    if isinstance(error, asyncssh.ConnectionLost):
+        return "timeout" not in str(error)
+    return isinstance(error, ConnectionResetError | BrokenPipeError)
 
 
 async def reason(error: Exception, dialled: Dialled) -> str:
@@ -112,9 +116,9 @@ def _by_reading(error: Exception, dialled: Dialled) -> str:
         return f"the ssh configuration cannot be used: {_place(text, dialled)}: mend that line"
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
         return _untrusted(text, dialled) + excuses(dialled.lines(), HOST_KEY)
-    if isinstance(error, asyncssh.KeyExchangeFailed):
-        known = other_kind(_files(dialled), _seen(text, dialled)) if "host key" in text else ""
-        return (known or f"no common way to begin ({text}): one of the two is too old") + excuses(dialled.lines(), HOST_KEY)
+    if isinstance(error, asyncssh.KeyExchangeFailed) or _lost_in_key_exchange(error, dialled):
+        known = other_kind(_files(dialled), _seen(text, dialled)) if "host key" in text or _is_lost(error) else ""
+        return (known or f"no common way to begin ({text}): one of the two may be too old") + excuses(dialled.lines(), HOST_KEY)
     if isinstance(error, asyncssh.KeyImportError | asyncssh.KeyEncryptionError):
         return f"a private key cannot be read ({_bad_keys(dialled) or text})"
     if isinstance(error, asyncssh.DisconnectError) and "uthentication failures" in text:
@@ -135,7 +139,7 @@ def _no_connection(error: Exception, text: str, dialled: Dialled) -> str:
         proxied = dialled.options is not None and dialled.options.proxy_command
         way = "the program of its ProxyCommand ended" if proxied else "it closed the connection at once"
         return f"{way} ({text}): it has too many connections that are not logged in yet (MaxStartups of its sshd), or wants none from here"
-    if isinstance(error, asyncssh.ConnectionLost):
+    if _is_lost(error) or isinstance(error, asyncssh.ConnectionLost):
         return f"the connection was lost before anybody was let in ({text})"
     return _by_number(error, text, dialled) if isinstance(error, OSError) else ""
 
@@ -154,6 +158,14 @@ def _by_number(error: OSError, text: str, dialled: Dialled) -> str:
 
 
 # --- host keys
+
+
+def _lost_in_key_exchange(error: Exception, dialled: Dialled) -> bool:
+    """Return whether a server hung up before it had shown a host key: OpenSSH does, where it has none of the kinds that are asked for."""
+    connection = dialled.connection
+    if connection is None or not _is_lost(error):
+        return False
+    return bool(connection.get_extra_info("server_version")) and connection.get_server_host_key() is None
 
 
 def _files(dialled: Dialled) -> list[str]:

@@ -92,4 +92,4 @@ async def test_over_ssh_and_with_the_wrong_key() -> None:
     with SSHServer("one") as one, SSHServer("two") as two:
         assert (await check(one.host())).verdict == "ok"
         found = await check(one.host(keys=two.host().keys))
-        assert (found.well, found.reachable) == (False, False) and "refused" in found.verdict
+        assert (found.well, found.reachable) == (False, False) and "it refused user" in found.verdict

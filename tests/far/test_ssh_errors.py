@@ -18,12 +18,20 @@ import pytest
 
 from aioparallel import SSH, Pool
 from aioparallel._hosts import ssh
-from tests.far.servers import Server, _free_port
+from tests.far.servers import SSHD, Server, _free_port
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with Server("asyncssh", tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture(
+    scope="module", params=["asyncssh", pytest.param("sshd", marks=pytest.mark.skipif(SSHD is None, reason="there is no sshd"))]
+)
+def any_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(request.param, tmp_path_factory.mktemp("server")) as running:
         yield running
 
 
@@ -44,6 +52,11 @@ def run(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
+def host_key(server: Server) -> str:
+    """Return the server's public host key."""
+    return (server.folder / "known_hosts").read_text().split(None, 1)[1]
+
+
 def public(key: asyncssh.SSHKey) -> str:
     return key.export_public_key().decode().strip()
 
@@ -51,34 +64,34 @@ def public(key: asyncssh.SSHKey) -> str:
 # --- host keys
 
 
-async def test_an_unknown_host_key_says_how_to_make_it_known(server: Server, tmp_path: Path) -> None:
+async def test_an_unknown_host_key_says_how_to_make_it_known(any_server: Server, tmp_path: Path) -> None:
     (tmp_path / "known").write_text("elsewhere " + public(asyncssh.generate_private_key("ssh-ed25519")) + "\n")
-    reason = await why(server.host(known_hosts=str(tmp_path / "known")))
-    fingerprint = asyncssh.read_public_key(server.folder / "host_key.pub").get_fingerprint()
+    reason = await why(any_server.host(known_hosts=str(tmp_path / "known")))
+    fingerprint = asyncssh.import_public_key(host_key(any_server)).get_fingerprint()
     assert "its host key is not known" in reason and fingerprint in reason and str(tmp_path / "known") in reason
-    assert f"ssh-keyscan -p {server.port} 127.0.0.1" in reason and "changed" not in reason
+    assert f"ssh-keyscan -p {any_server.port} 127.0.0.1" in reason and "changed" not in reason
 
 
 @pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="there is no ssh-keygen here")
 @pytest.mark.parametrize("hashed", [False, True])
-async def test_a_changed_host_key_names_the_line_that_holds_another(server: Server, tmp_path: Path, hashed: bool) -> None:
+async def test_a_changed_host_key_names_the_line_that_holds_another(any_server: Server, tmp_path: Path, hashed: bool) -> None:
     known = tmp_path / "known hosts"
-    name = f"[127.0.0.1]:{server.port}"
+    name = f"[127.0.0.1]:{any_server.port}"
     known.write_text(f"# first line\n{name} {public(asyncssh.generate_private_key('ssh-ed25519'))}\n")
     if hashed:
         run("ssh-keygen", "-H", "-f", str(known))
-    reason = await why(server.host(known_hosts=str(known)))
+    reason = await why(any_server.host(known_hosts=str(known)))
     assert "its host key has changed" in reason and f"{known} line 2 has another key for 127.0.0.1" in reason
-    assert "may be in between" in reason and asyncssh.read_public_key(server.folder / "host_key.pub").get_fingerprint() in reason
+    assert "may be in between" in reason and asyncssh.import_public_key(host_key(any_server)).get_fingerprint() in reason
     (remedy,) = re.findall(r"`(ssh-keygen [^`]+)`", reason)
     assert shlex.split(remedy) == ["ssh-keygen", "-R", name, "-f", str(known)]
     run(*shlex.split(remedy))
-    assert "its host key is not known" in await why(server.host(known_hosts=str(known)))
+    assert "its host key is not known" in await why(any_server.host(known_hosts=str(known)))
 
 
-async def test_a_host_that_was_known_by_a_key_of_another_kind_has_changed(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "known").write_text(f"[127.0.0.1]:{server.port} {public(asyncssh.generate_private_key('ecdsa-sha2-nistp256'))}\n")
-    reason = await why(server.host(known_hosts=str(tmp_path / "known")))
+async def test_a_host_that_was_known_by_a_key_of_another_kind_has_changed(any_server: Server, tmp_path: Path) -> None:
+    (tmp_path / "known").write_text(f"[127.0.0.1]:{any_server.port} {public(asyncssh.generate_private_key('ecdsa-sha2-nistp256'))}\n")
+    reason = await why(any_server.host(known_hosts=str(tmp_path / "known")))
     assert (
         "its host key has changed" in reason
         and f"{tmp_path}/known line 1" in reason
@@ -86,10 +99,10 @@ async def test_a_host_that_was_known_by_a_key_of_another_kind_has_changed(server
     )
 
 
-async def test_a_revoked_host_key_is_called_that(server: Server, tmp_path: Path) -> None:
-    line = (server.folder / "known_hosts").read_text()
+async def test_a_revoked_host_key_is_called_that(any_server: Server, tmp_path: Path) -> None:
+    line = (any_server.folder / "known_hosts").read_text()
     (tmp_path / "known").write_text(f"{line}@revoked {line}")
-    reason = await why(server.host(known_hosts=str(tmp_path / "known")))
+    reason = await why(any_server.host(known_hosts=str(tmp_path / "known")))
     assert f"its host key is revoked, as {tmp_path}/known line 2 says" in reason
 
 
@@ -106,10 +119,10 @@ async def test_a_keyword_that_is_not_supported_is_named_where_it_explains_the_fa
     config = tmp_path / "config"
     config.write_text("Host other\n  KnownHostsCommand /bin/x\nHost 127.*\n  StrictHostKeyChecking no\n  ControlPath ~/x\n")
     (tmp_path / "known").write_text("")
-    reason = await why(server.host(known_hosts=str(tmp_path / "known"), config=str(config)))
+    reason = await why(server.host(known_hosts=str(tmp_path / "known"), config=str(config), port=server.port))
     assert reason.endswith(f"({config} line 4: StrictHostKeyChecking is not supported here, host keys are always checked)")
     (tmp_path / "other").write_bytes(asyncssh.generate_private_key("ssh-ed25519").export_private_key())
-    reason = await why(server.host(keys=(str(tmp_path / "other"),), config=str(config)))
+    reason = await why(server.host(keys=(str(tmp_path / "other"),), config=str(config), port=server.port))
     assert "it refused user" in reason and f"({config} line 5: ControlPath is not supported here" in reason
 
 
@@ -129,10 +142,10 @@ async def test_a_malformed_configuration_gives_file_line_and_reason(server: Serv
 # --- who we are
 
 
-async def test_who_is_refused_is_told_as_whom_and_with_which_keys(server: Server, tmp_path: Path) -> None:
+async def test_who_is_refused_is_told_as_whom_and_with_which_keys(any_server: Server, tmp_path: Path) -> None:
     (tmp_path / "other").write_bytes(asyncssh.generate_private_key("ssh-ed25519").export_private_key())
     (tmp_path / "locked").write_bytes(asyncssh.generate_private_key("ssh-ed25519").export_private_key("pkcs8-pem", passphrase="word"))
-    reason = await why(server.host(keys=(str(tmp_path / "other"), str(tmp_path / "locked")), user="somebody"))
+    reason = await why(any_server.host(keys=(str(tmp_path / "other"), str(tmp_path / "locked")), user="somebody"))
     assert "it refused user 'somebody'" in reason and f"tried: {tmp_path}/other;" in reason
     assert f"not tried: {tmp_path}/locked (it is encrypted" in reason and f"`ssh-add {tmp_path}/locked`" in reason
 
@@ -184,11 +197,13 @@ class _PasswordsOnly(asyncssh.SSHServer):
         return False
 
 
+OUR_HOST_KEY = asyncssh.generate_private_key("ssh-ed25519")
+
+
 @asynccontextmanager
-async def in_this_process(server: Server, factory: Any) -> AsyncIterator[int]:
-    """Run an SSH server in this very loop, with the host key of another; the port is what is given."""
-    key = str(server.folder / "host_key")
-    listening = await asyncssh.listen("127.0.0.1", 0, server_factory=factory, server_host_keys=[key])
+async def in_this_process(factory: Any) -> AsyncIterator[int]:
+    """Run an SSH server in this very loop; the port is what is given."""
+    listening = await asyncssh.listen("127.0.0.1", 0, server_factory=factory, server_host_keys=[OUR_HOST_KEY])
     try:
         yield listening.get_port()
     finally:
@@ -197,8 +212,8 @@ async def in_this_process(server: Server, factory: Any) -> AsyncIterator[int]:
 
 
 async def test_nobody_is_asked_for_a_password(server: Server, tmp_path: Path) -> None:
-    async with in_this_process(server, _PasswordsOnly) as port:
-        (tmp_path / "known").write_text(f"[127.0.0.1]:{port} {(server.folder / 'host_key.pub').read_text()}")
+    async with in_this_process(_PasswordsOnly) as port:
+        (tmp_path / "known").write_text(f"[127.0.0.1]:{port} {public(OUR_HOST_KEY)}")
         reason = await why(server.host(known_hosts=str(tmp_path / "known"), port=port))
     assert "it lets nobody in by key, only by" in reason and "password" in reason and not _PasswordsOnly.asked
 
@@ -264,7 +279,7 @@ async def test_a_server_that_closes_at_once_is_tried_again_before_it_is_said(ser
     listening = await asyncio.start_server(door, "127.0.0.1", 0)
     async with listening:
         port = listening.sockets[0].getsockname()[1]
-        (tmp_path / "known").write_text(f"[127.0.0.1]:{port} {(server.folder / 'host_key.pub').read_text()}")
+        (tmp_path / "known").write_text(f"[127.0.0.1]:{port} {host_key(server)}")
         reason = await why(server.host(port=port, known_hosts=str(tmp_path / "known"), slots=1))
     if turned_away == 2:
         assert reason == "" and door.came == 3
@@ -283,9 +298,9 @@ class _Reluctant(asyncssh.SSHServer):
         return self.refusals < 0 and (lambda stdin, stdout, stderr: stdout.channel.exit(0))
 
 
-async def test_a_refused_session_is_asked_for_again_for_a_while(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refused_session_is_asked_for_again_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssh, "SESSION_PAUSE", 0.01)
-    async with in_this_process(server, _Reluctant) as port:
+    async with in_this_process(_Reluctant) as port:
         async with asyncssh.connect("127.0.0.1", port, known_hosts=None, config=None) as connection:
             _Reluctant.refusals = 3
             await ssh._open(connection, asyncssh.SSHClientSession, "true")  # type: ignore[arg-type]
