@@ -58,6 +58,7 @@ from .stimuli import (
     SlotDied,
     SlotUp,
     Submitted,
+    Want,
     Wanted,
     Withdrawn,
 )
@@ -221,6 +222,7 @@ class State:
     def _wanted(self, stimulus: Wanted, now: float, actions: list[Action]) -> None:
         self.wanted = max(self.wanted, stimulus.slots)
         begin_wanted(self, self.wanted, now, actions)
+        actions += [Want(host.name, self.wanted) for host in self.hosts.values() if host.backlog is not None and not host.down]
 
     def _cancel_asked(self, stimulus: CancelAsked, now: float, actions: list[Action]) -> None:
         task = stimulus.task

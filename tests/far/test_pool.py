@@ -96,6 +96,12 @@ async def test_ready_waits_for_every_host_until_it_is_up_or_has_failed_once() ->
         running.cancel()
 
 
+async def test_slots_are_wanted_of_hosts_that_are_up_already() -> None:
+    async with Pool(local=0, hosts=[Loopback("one", slots=1), Loopback("two", slots=1)]) as pool:
+        await pool.ready(timeout=20)
+        await pool.ready(2, timeout=20)
+
+
 async def test_a_host_may_join_late_and_is_dialled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     dialled: list[str] = []
 
