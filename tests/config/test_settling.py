@@ -153,9 +153,8 @@ class Named(Pool):
 
 
 async def test_a_pool_from_a_file_over_local_slots_and_a_host(tmp_path: Path) -> None:
-    folder = tmp_path / "server"
-    folder.mkdir()
-    with Server("asyncssh", folder) as server:
+    with Server("asyncssh", tmp_path) as server:
+        folder = server.folder
         (folder / "pool.toml").write_text(
             f'local = 1\n[[hosts]]\naddress = "127.0.0.1"\nport = {server.port}\nslots = 2\npython = "{PYTHON}"\n'
             'keys = ["key"]\nknown_hosts = "known_hosts"\nconfig = "config"\nenv = { GREETING = "hello" }\n'
