@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from aioparallel import SSH
-from tests.far.servers import PYTHON, SSHD, Server
+from tests.far.servers import PYTHON, SSHD, OpenSSH
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_WAY_MS = 10.0
@@ -29,21 +29,16 @@ def no_sshd() -> str:
     return "" if SSHD is not None else "there is no sshd on this machine (Debian: apt install openssh-server)"
 
 
-class FarMachine(Server):
+class FarMachine(OpenSSH):
     """One sshd, and perhaps a slow link in front of it."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
-        super().__init__("sshd", folder)
+        super().__init__(folder)
         (folder / "home").mkdir()
+        self.more = f"SetEnv HOME={folder}/home\nSubsystem sftp internal-sftp\n"
         self.door = self.port
         """Where it is reached: its own port, or the link's."""
-
-    def _sshd(self) -> list[str]:
-        command = super()._sshd()
-        with (self.folder / "sshd_config").open("a") as file:
-            file.write(f"SetEnv HOME={self.folder}/home\nSubsystem sftp internal-sftp\n")
-        return command
 
     @contextmanager
     def behind(self, delay_ms: float, kbit_per_s: float | None = None) -> Iterator[None]:

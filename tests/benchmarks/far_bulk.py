@@ -141,7 +141,7 @@ async def beside_upload(size: int) -> Sample:
     ponged = FarLink._ponged
 
     def note(link: FarLink, number: int, there: float) -> None:
-        pongs.append(time.monotonic() - link._pings[number])
+        pongs.append(time.monotonic() - link._pings[number][0])
         ponged(link, number, there)
 
     FarLink._ponged = note  # type: ignore[method-assign]

@@ -65,6 +65,9 @@ class Server:
 class OpenSSH:
     """A real sshd."""
 
+    more = ""
+    """More lines of its configuration."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = _free_port()
@@ -82,7 +85,7 @@ class OpenSSH:
         assert SSHD is not None
         if os.geteuid() == 0:
             os.makedirs("/run/sshd", exist_ok=True)
-        (self.folder / "sshd_config").write_text(_SSHD_CONFIG.format(port=self.port, folder=self.folder))
+        (self.folder / "sshd_config").write_text(_SSHD_CONFIG.format(port=self.port, folder=self.folder) + self.more)
         arguments = [SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")]
         self._log = open(self.folder / "log", "wb")
         self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
