@@ -158,7 +158,10 @@ class FarLink:
         except FrameError as error:
             self.end(f"it does not speak our language: {error}")
             return
-        self._hear()
+        try:
+            self._hear()
+        except BaseException as error:  # noqa: BLE001 - a channel would end by it: the loop is told instead, in its own turn
+            self._loop.call_soon(_raise, error)
         self._flush_soon()
 
     def _skip_noise(self, data: bytes) -> bytes:
@@ -421,6 +424,10 @@ class FarLink:
         if len(self._pings) <= MISSES:
             self.ping()
         self._timer = self._loop.call_later(self._heartbeat, self._tick)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 __all__ = ["Channel", "FarLink"]

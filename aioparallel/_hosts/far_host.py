@@ -30,6 +30,8 @@ OBEY_SECONDS = 1.5
 BURY_SECONDS = 3.0
 """How long a closing pool tries to reach a host where something may be left. With the one above less than the pool waits in all."""
 FIRST_PAUSE = 0.5
+STEADY_SECONDS = 10.0
+"""A link that is lost sooner, again and again, is tried after growing pauses, as one that cannot be had."""
 LONGEST_PAUSE = 60.0
 
 
@@ -109,20 +111,25 @@ class FarHost(Host):
                 self._gone("closed")
 
     async def _keep_dialling(self) -> None:
-        pause = FIRST_PAUSE
+        pause = 0.0
         while not self._closing or self._unburied:
             link = await self._dial()
-            if link is not None:
-                pause = FIRST_PAUSE
+            if link is None:
+                pause = max(pause, FIRST_PAUSE)
+            else:
+                began = self._loop.time()
                 if self._closing:
                     link.close()
                 await self._lost.wait()
-                continue
+                if self._loop.time() - began >= STEADY_SECONDS:
+                    pause = 0.0
             await self._wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that hosts are not all tried at one moment
-            pause = min(pause * 2, LONGEST_PAUSE)
+            pause = min(max(pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
 
     async def _wait(self, seconds: float) -> None:
         """Wait before the next try; a pool that closes has less time."""
+        if not seconds:
+            return
         if self._closing:
             await asyncio.sleep(min(seconds, FIRST_PAUSE))
             return

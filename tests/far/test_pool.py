@@ -193,3 +193,46 @@ def test_addresses() -> None:
     assert SSH("[::1]:22", user="you").parts() == ("::1", "you", 22)
     with pytest.raises(ValueError, match="'x' is no port"):
         SSH("box:x").parts()
+
+
+async def test_an_exception_in_a_callback_of_ours_is_said_by_the_loop_and_costs_no_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context["exception"]))
+    async with Pool(local=0, hosts=[Loopback(slots=1)]) as pool:
+        assert await pool.submit(abs, -3) == 3
+        host = pool._engine.hosts["far"]
+        link = host._link  # type: ignore[attr-defined]
+        monkeypatch.setattr(pool._engine, "far_answered", broken_once(pool._engine.far_answered, monkeypatch, pool._engine))
+        broken = pool.submit(abs, -4)
+        await until(lambda: said)
+        assert await pool.submit(abs, -5) == 5
+        assert host._link is link  # type: ignore[attr-defined]
+        broken.cancel()
+        await asyncio.wait([broken])
+    assert [type(error) for error in said] == [ZeroDivisionError]
+
+
+def broken_once(original: Any, monkeypatch: pytest.MonkeyPatch, engine: Any) -> Any:
+    def broken(*args: Any) -> None:
+        monkeypatch.setattr(engine, "far_answered", original)
+        raise ZeroDivisionError
+
+    return broken
+
+
+async def test_a_host_whose_links_never_last_is_tried_after_growing_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    async def wait(host: Any, seconds: float) -> None:
+        pauses.append(seconds)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(far_host.FarHost, "_wait", wait)
+    monkeypatch.setattr(far_host.random, "uniform", lambda low, high: 1.0)
+    async with Pool(local=0, hosts=[Loopback(slots=1)]) as pool:
+        await pool.ready(timeout=60)
+        host = pool._engine.hosts["far"]
+        for tries in range(1, 5):
+            host._link.end("a test ended it")  # type: ignore[attr-defined]
+            await until(lambda tries=tries: len(pauses) == tries and pool.hosts["far"].is_up)  # type: ignore[misc]
+    assert pauses[:4] == [0.0, 0.5, 1.0, 2.0]
