@@ -17,9 +17,6 @@ from .._worker.failures import in_words
 from ..errors import MemoryLimitExceeded, RemoteError, SerializationError, TaskExited
 from .task import Attempt, Task
 
-BIG_PICKLE = 1 << 20
-"""Bytes. Larger pickles are opened in a worker thread, so that the loop goes on meanwhile."""
-
 
 def opened(task: Task[Any], attempt: Attempt | None, flags: int, payload: Buffer, buffers: Buffers) -> tuple[Any, Exception | None]:
     """Return (value, None) or (None, exception) for what a slot answered."""

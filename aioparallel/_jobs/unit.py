@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .._wire.codec import loads
+from .._wire.codec import BIG_PICKLE, loads
 from .._wire.memory import Buffer, Buffers
 from .._wire.messages import OK, PART_HEAD
 from .._worker.chunk import cut, pickled_results
 from .._worker.failures import in_words
 from ..errors import HostLost, PoolClosed, SerializationError, WorkerDied
-from .outcomes import BIG_PICKLE, exception_of
+from .outcomes import exception_of
 from .shared import Named, naming
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .._jobs.outcomes import BIG_PICKLE, opened
+from .._jobs.outcomes import opened
 from .._jobs.task import Attempt, Task
 from .._wire.arena import give
+from .._wire.codec import BIG_PICKLE, takes_time
 from .._wire.memory import Buffer, Buffers
 from .._wire.messages import OK, STATUS
 from .._worker.failures import in_words
@@ -132,7 +133,7 @@ class Settler:
                         task._sink.part(attempt, OK, payload)
                         self._finish(task, None, None)
                         continue
-                if len(payload) > BIG_PICKLE:
+                if (buffers or len(payload) > BIG_PICKLE) and takes_time(payload, buffers):
                     self._settle_in_thread(task, attempt, flags, payload, buffers)
                     continue
                 value, error = opened(task, attempt, flags, payload, buffers)

@@ -17,6 +17,8 @@ How it works
 
 from __future__ import annotations
 
+from _io import BytesIO
+
 # The C functions themselves: the module `pickle` costs 5 ms (it imports `re`) at each slot's start and adds nothing to them.
 from _pickle import PickleBuffer, Unpickler, dumps as _dumps, loads as _loads
 from marshal import dumps as _marshal, loads as _unmarshal
@@ -26,7 +28,7 @@ from .memory import Buffer, Buffers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     Arguments = bytes | tuple[Any, ...]
@@ -50,6 +52,9 @@ KEPT_BYTES = 1 << 11
 APART = 1 << 20
 """Bytes. To copy 64 MiB into fresh memory takes 50 to 100 ms, in which the event loop stands: so large a `bytes` leaves as it is."""
 
+BIG_PICKLE = 1 << 20
+"""Bytes. A larger pickle is opened in a thread."""
+_IN_PIECES = b"bytes_in_pieces"
 _REFERENCE = b"\x93"
 """STACK_GLOBAL: without it a pickle names no class and no function. One byte is searched for much faster than a name."""
 _SMALLEST_CLASS = 256
@@ -118,8 +123,22 @@ class _Apart:
     def __init__(self, data: bytes) -> None:
         self.data = data
 
-    def __reduce__(self) -> tuple[type[bytes], tuple[PickleBuffer]]:
-        return bytes, (PickleBuffer(self.data),)
+    def __reduce__(self) -> tuple[Callable[[Buffer], bytes], tuple[PickleBuffer]]:
+        return bytes_in_pieces, (PickleBuffer(self.data),)
+
+
+def bytes_in_pieces(data: Buffer) -> bytes:
+    """Return a copy of a buffer as `bytes`, made so that other threads run meanwhile: `bytes(data)` would hold the GIL to its end."""
+    target = BytesIO()
+    with memoryview(data) as view:
+        for start in range(0, len(view), APART):
+            target.write(view[start : start + APART])
+    return target.getvalue()  # no second copy is made of what nobody else looks at
+
+
+def takes_time(data: Buffer, buffers: Buffers) -> bool:
+    """Return whether to open what `dumps_result` made would hold up an event loop."""
+    return len(data) > BIG_PICKLE or (bool(buffers) and _mentions(data, _IN_PIECES))
 
 
 def loads_call(data: Buffer, buffers: Sequence[Buffer] = ()) -> tuple[Sequence[Any], dict[str, Any]]:
@@ -131,7 +150,9 @@ def loads_call(data: Buffer, buffers: Sequence[Buffer] = ()) -> tuple[Sequence[A
 
 def dumps_result(value: object) -> tuple[bytes, Buffers]:
     """Return what `loads` makes the value from again, with large buffers referenced: for what is sent before anything else can run."""
-    return (dumps_plain(value), ()) if type(value) in ATOMS else dumps(value, copy=False)
+    if type(value) not in ATOMS:
+        return dumps(value, copy=False)
+    return dumps(_Apart(value), copy=False) if type(value) is bytes and len(value) >= APART else (dumps_plain(value), ())
 
 
 def dumps(value: object, copy: bool = True) -> tuple[bytes, Buffers]:

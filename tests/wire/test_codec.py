@@ -310,3 +310,19 @@ def test_arguments_that_are_plain_values_come_back_and_large_bytes_are_not_copie
     args, kwargs = codec.loads_call(payload, [bytearray(buffer) for buffer in buffers])
     assert (tuple(args), kwargs) == ((1, data, "text"), {})
     assert type(args[1]) is bytes
+
+
+@pytest.mark.parametrize("size", [0, codec.APART - 100, codec.APART, 3 * codec.APART + 7])
+def test_large_bytes_come_back_of_pieces(size: int) -> None:
+    data = os.urandom(size)
+    payload, buffers = codec.dumps_result(data)
+    assert [buffer.obj is data for buffer in buffers if isinstance(buffer, memoryview)] == [True] * (size >= codec.APART)
+    assert codec.takes_time(payload, buffers) == (size >= codec.APART)
+    back = codec.loads(payload, [bytearray(buffer) for buffer in buffers])
+    assert type(back) is bytes and back == data
+    assert codec.bytes_in_pieces(bytearray(data)) == data
+
+
+def test_opening_what_is_only_referenced_takes_no_time() -> None:
+    payload, buffers = codec.dumps_result([pickle.PickleBuffer(bytearray(codec.APART)), "bytes_in_piece"])
+    assert buffers and not codec.takes_time(payload, buffers)
