@@ -1,6 +1,7 @@
 """What tests of schedulers and policies are made of: no process, no socket, no waiting; time passes when the test says so.
 
 `Simulation` runs the real scheduler over `ScriptedHost`s, whose `ScriptedSlot`s do what the test tells them, within what a host may do.
+`ScriptedFarHost`s are hosts that feed their slots themselves, at the end of a link.
 `FakeClock` is its clock; `EventRecorder` collects events, of a simulation or of a real pool.
 
 A task whose slot dies under it:
@@ -20,7 +21,18 @@ from __future__ import annotations
 
 from .recorder import EventRecorder as EventRecorder
 from .scripted import FakeClock as FakeClock, ScriptedHost as ScriptedHost, ScriptedSlot as ScriptedSlot
+from .scripted_far import ScriptedFarHost as ScriptedFarHost, ScriptedFarSlot as ScriptedFarSlot
 from .servers import SSHServer as SSHServer
 from .simulation import Simulation as Simulation, make_task as make_task
 
-__all__ = ["EventRecorder", "FakeClock", "SSHServer", "ScriptedHost", "ScriptedSlot", "Simulation", "make_task"]
+__all__ = [
+    "EventRecorder",
+    "FakeClock",
+    "SSHServer",
+    "ScriptedFarHost",
+    "ScriptedFarSlot",
+    "ScriptedHost",
+    "ScriptedSlot",
+    "Simulation",
+    "make_task",
+]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context
 from typing import Any, cast
 
@@ -29,14 +29,18 @@ from .._scheduler.stimuli import (
     Closing,
     Emit,
     Fail,
+    HostCame,
     HostDown,
     HostFailed,
+    HostGone,
     HostUp,
     Kill,
     Launch,
+    Limit,
     Missed,
     Recall,
     Recalled,
+    RemoveHost,
     Retire,
     Settle,
     SettleCancelled,
@@ -44,6 +48,8 @@ from .._scheduler.stimuli import (
     SlotUp,
     Spawn,
     Submitted,
+    Want,
+    Withdraw,
 )
 from .._wire.memory import Buffer
 from .._wire.messages import OK, STATUS
@@ -52,21 +58,36 @@ from ..options import Options
 from ..status import QUEUED
 from .recorder import EventRecorder
 from .scripted import FakeClock, ScriptedHost, ScriptedSlot
+from .scripted_far import ScriptedFarHost, ScriptedFarSlot
 
 
 class Simulation(FarNews):
-    """A scheduler, its hosts and their clock. `slots`: how many on one host ("local"), or on each host by name.
+    """A scheduler, its hosts and their clock. `slots`: how many on one near host ("local"), or on each by name; 0: none.
 
+    `far` says the same of far hosts, which are down until they `come_up`; `weights` and `labels` are theirs, by name.
     `settled` holds the tasks that ended, in that order; `recorder` the events (none are built with `watched=False`).
     """
 
     epoch = 0.0
 
-    def __init__(self, slots: int | dict[str, int] = 1, *, max_tasks_per_slot: int | None = None, watched: bool = True) -> None:
-        by_name = {"local": slots} if isinstance(slots, int) else slots
+    def __init__(
+        self,
+        slots: int | dict[str, int] = 1,
+        *,
+        far: Mapping[str, int] | None = None,
+        weights: Mapping[str, float] | None = None,
+        labels: Mapping[str, Mapping[str, str]] | None = None,
+        selection: Any = None,
+        lost_grace: float = 60.0,
+        max_tasks_per_slot: int | None = None,
+        watched: bool = True,
+    ) -> None:
+        by_name = {"local": slots} if isinstance(slots, int) and slots else slots or {}
+        assert isinstance(by_name, dict)
         self.clock = FakeClock()
         self.hosts = {name: ScriptedHost(name, count, self, self.clock) for name, count in by_name.items()}
-        self.state = State(by_name, max_tasks_per_slot=max_tasks_per_slot)
+        self.far: dict[str, ScriptedFarHost] = {}
+        self.state = State(by_name, max_tasks_per_slot=max_tasks_per_slot, lost_grace=lost_grace, selection=selection)
         self.state.watched = watched
         self.recorder = EventRecorder()
         self.settled: list[Task[Any]] = []
@@ -78,13 +99,21 @@ class Simulation(FarNews):
         self._inbox: deque[Any] = deque()
         self._feeding = False
         self._last_id = 0
-        self._perform: dict[type, Callable[[Any], None]] = {
-            Launch: lambda action: self.hosts[action.host].launch(action.slot, action.attempts, action.patience),
+        self._perform = self._all_performers()
+        for name, count in (far or {}).items():
+            self.add_host(name, count, weight=(weights or {}).get(name, 1.0), labels=(labels or {}).get(name))
+
+    def _all_performers(self) -> dict[type, Callable[[Any], None]]:
+        return {
+            Launch: self.launch,
             Recall: self._recall,
-            Kill: lambda action: self.hosts[action.host].kill(action.slot, action.ident, action.grace),
+            Withdraw: lambda action: self.host(action.host).withdraw(action.idents),
+            Want: lambda action: self.host(action.host).want(action.slots),
+            Limit: lambda action: self.host(action.host).limit(action.slots),
+            Kill: lambda action: self.host(action.host).kill(action.slot, action.ident, action.grace),
             Spawn: lambda action: self.hosts[action.host].spawn(action.slot, action.incarnation),
             Retire: lambda action: self.hosts[action.host].retire(action.slot),
-            CloseHost: lambda action: self.hosts[action.host].close(),
+            CloseHost: lambda action: self.host(action.host).close(),
             Settle: self._settle,
             Fail: lambda action: self._finish(action.task, action.error),
             SettleCancelled: lambda action: self._finish(action.task, None),
@@ -92,8 +121,16 @@ class Simulation(FarNews):
         }
 
     def slots(self) -> list[ScriptedSlot]:
-        """Return the living slots, by host and number."""
+        """Return the living slots of near hosts, by host and number."""
         return [slot for _, host in sorted(self.hosts.items()) for _, slot in sorted(host.live.items())]
+
+    def far_slots(self) -> list[ScriptedFarSlot]:
+        """Return the slots of far hosts that live, or may, by host and number."""
+        return [slot for _, host in sorted(self.far.items()) for _, slot in sorted(host.live.items())]
+
+    def host(self, name: str) -> ScriptedHost | ScriptedFarHost:
+        """Return a host of either kind."""
+        return self.hosts.get(name) or self.far[name]
 
     def feed(self, stimulus: Any) -> list[Any]:
         """Let the scheduler handle a stimulus, perform what it asks for, and what follows from that; return all the actions."""
@@ -149,6 +186,18 @@ class Simulation(FarNews):
         """Begin the end of the pool; the hosts' `lose` confirms it."""
         self.feed(Closing(reason))
 
+    # --- hosts that come and go
+
+    def add_host(self, name: str, slots: int, *, weight: float = 1.0, labels: Mapping[str, str] | None = None) -> ScriptedFarHost:
+        """Have one more far host; it is down until it says otherwise."""
+        host = self.far[name] = ScriptedFarHost(name, slots, self, self.clock, weight=weight, labels=labels)
+        self.feed(HostCame(name, slots, weight, host.labels))
+        return host
+
+    def remove_host(self, name: str, *, drain: bool = True) -> None:
+        """Use a far host no more. It is gone from `far` when it was closed and then lost."""
+        self.feed(RemoveHost(name, drain))
+
     # --- time
 
     def advance(self, seconds: float) -> list[Any]:
@@ -173,6 +222,10 @@ class Simulation(FarNews):
         return performed
 
     # --- performing
+
+    def launch(self, action: Launch) -> None:
+        """Send attempts to a host."""
+        self.host(action.host).launch(action.slot, action.attempts, action.patience)
 
     def _recall(self, action: Recall) -> None:
         self.feed(Recalled(action.host, action.slot, self.hosts[action.host].recall(action.slot)))
@@ -212,6 +265,9 @@ class Simulation(FarNews):
     def host_down(self, host: str, reason: str, unbegun: dict[int, int]) -> None:
         """See `Reports`."""
         self.feed(HostDown(host, reason, unbegun))
+        if host in self.far and self.far[host].is_gone and self.state.closing is None:
+            del self.far[host]
+            self.feed(HostGone(host))
 
     def host_failed(self, host: str, reason: str) -> None:
         """See `Reports`."""
