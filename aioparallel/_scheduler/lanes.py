@@ -114,7 +114,8 @@ def allows(options: Options, host: HostRecord) -> bool:
 def sort_anew(state: State) -> None:
     """Hosts came or went: sort what waits into lanes again, in the order in which it was submitted."""
     state.layout = object()
-    waiting = [task for lane in state.lanes.values() for task in lane.queue.take_all()]
+    lanes = state.all_lanes() if len(state.hosts) <= 2 else state.lanes.values()  # where there is one host only, none is avoided
+    waiting = [task for lane in lanes for task in lane.queue.take_all()]
     state.lanes.clear()
     for task in sorted(waiting, key=lambda task: task._queued):
         queue_of(state, task).push(task)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .alone import look_who_is_alone
+from .assign import assign
 from .host_record import HostRecord
 from .lanes import sort_anew
 from .stimuli import Action, CloseHost, HostCame, HostGone, RemoveHost, Withdraw
@@ -12,28 +14,26 @@ if TYPE_CHECKING:
     from .state import State
 
 
-def came(state: State, stimulus: HostCame, _now: float, _actions: list[Action]) -> None:
+def came(state: State, stimulus: HostCame, now: float, actions: list[Action]) -> None:
     """There is one more host; it is not up yet."""
     name, slots, weight, labels = stimulus
     state.hosts[name] = HostRecord(state, name, slots, True, weight, labels)
     state.has_far = True
-    state.resized()
-    sort_anew(state)
+    _changed(state, now, actions)
 
 
-def remove(state: State, stimulus: RemoveHost, _now: float, actions: list[Action]) -> None:
+def remove(state: State, stimulus: RemoveHost, now: float, actions: list[Action]) -> None:
     """A host is to be used no more: what has not begun there is called back; with `drain`, what runs may finish."""
     host = state.hosts.get(stimulus.host)
     if host is None:
         return
     host.leaving = True
-    state.resized()
-    sort_anew(state)
     assert host.backlog is not None
     if stimulus.drain and host.backlog.attempts:
         actions.append(Withdraw(host.name, list(host.backlog.attempts)))
     else:
         actions.append(CloseHost(host.name))
+    _changed(state, now, actions)
 
 
 def go_on(host: HostRecord, actions: list[Action]) -> None:
@@ -47,5 +47,12 @@ def gone(state: State, stimulus: HostGone, now: float, actions: list[Action]) ->
     host = state.hosts.pop(stimulus.host, None)
     if host is not None:
         state.endings.end_limbo(host, now, actions)
-        state.resized()
-        sort_anew(state)
+        _changed(state, now, actions)
+
+
+def _changed(state: State, now: float, actions: list[Action]) -> None:
+    """The hosts are others now: what waits may go elsewhere, or nowhere."""
+    state.resized()
+    sort_anew(state)
+    look_who_is_alone(state, now)
+    assign(state, now, actions)

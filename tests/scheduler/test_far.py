@@ -1,0 +1,59 @@
+"""Promises about far hosts: who waits for which, and what happens to it when they come, go, fail and are lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from aioparallel.errors import HostLost, UsageError
+from aioparallel.status import QUEUED
+from aioparallel.testing import Simulation
+
+
+def test_what_waits_for_a_host_that_is_removed_is_told_at_once() -> None:
+    sim = Simulation(far={"x": 1})
+    task = sim.submit(hosts=("x",))
+    sim.remove_host("x")
+    assert isinstance(task.exception(), UsageError)
+
+
+def test_what_waits_when_the_last_host_is_removed_is_given_up_after_lost_grace() -> None:
+    sim = Simulation(0, far={"x": 1}, lost_grace=10.0)
+    sim.far["x"].come_up()
+    sim.submit()
+    task = sim.submit()
+    sim.remove_host("x", drain=False)
+    sim.far["x"].lose()
+    assert not sim.state.hosts
+    sim.advance(9.9)
+    assert task.state == QUEUED
+    sim.advance(0.2)
+    assert isinstance(task.exception(), HostLost)
+
+
+def test_what_waits_for_a_host_that_may_come_has_its_clock_running_after_another_came() -> None:
+    sim = Simulation(far={"x": 1}, lost_grace=10.0)
+    task = sim.submit(hosts=("x",))
+    sim.add_host("y", 1)
+    sim.advance(10.1)
+    assert isinstance(task.exception(), HostLost)
+
+
+def test_what_was_lost_on_the_only_host_avoids_it_when_another_comes() -> None:
+    sim = Simulation(0, far={"x": 1})
+    sim.far["x"].come_up()
+    task = sim.submit()
+    sim.far["x"].lose()
+    sim.add_host("y", 1)
+    assert len(sim.state.queue) == 0, "it waits among those that avoid x"
+    task.cancel()
+    assert [len(lane.queue) for lane in sim.state.all_lanes() if lane.queue] == []
+
+
+@pytest.mark.parametrize("drain", [True, False])
+def test_a_host_that_is_removed_while_nothing_is_there_is_closed(drain: bool) -> None:
+    sim = Simulation(far={"x": 1})
+    sim.far["x"].come_up()
+    sim.remove_host("x", drain=drain)
+    assert sim.far["x"].closing
+    sim.far["x"].lose()
+    assert "x" not in sim.state.hosts
