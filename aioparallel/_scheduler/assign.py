@@ -25,8 +25,7 @@ def assign(state: State, now: float, actions: list[Action]) -> None:
     """Launch what can be launched now."""
     if state.closing is not None or not (state.queue or state.isolated or state.lanes):
         return
-    if state.lanes:
-        choosing.place_lanes(state, True, now, actions)
+    others = choosing.place_first_lanes(state, now, actions) if state.lanes else ()
     if choosing.matters(state):
         choosing.place(state, state.main, now, actions)
         if state.isolated:
@@ -34,7 +33,7 @@ def assign(state: State, now: float, actions: list[Action]) -> None:
     elif state.queue or state.isolated:
         _assign_all(state, now, actions)
     if state.lanes:
-        choosing.place_lanes(state, False, now, actions)
+        choosing.place_lanes(state, others, now, actions)
 
 
 def _assign_all(state: State, now: float, actions: list[Action]) -> None:

@@ -9,6 +9,7 @@ How it works
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .._jobs.task import Attempt, Task
@@ -51,16 +52,26 @@ def short_of(state: State) -> float:
     return SHORT * sum(host.width for host in up) * max(weights) / min(weights) + 1
 
 
-def place_lanes(state: State, first: bool, now: float, actions: list[Action]) -> None:
-    """Place what waits in lanes: those that are `first`, before what may go anywhere, or the others."""
+def place_first_lanes(state: State, now: float, actions: list[Action]) -> list[Lane]:
+    """Place what waits in lanes for longer than what may go anywhere; return the other lanes."""
     head = state.queue.head()
     before = head._queued if head is not None else float("inf")
+    others: list[Lane] = []
     for lane in list(state.lanes.values()):
         task = lane.queue.head()
-        if task is not None and (task._queued < before) is first:
+        if task is not None and task._queued < before:
             place(state, lane, now, actions)
-    if not first:
-        drop_empty(state)
+        else:
+            others.append(lane)
+    return others
+
+
+def place_lanes(state: State, lanes: Iterable[Lane], now: float, actions: list[Action]) -> None:
+    """Place what waits in these lanes, and forget those in which nothing does."""
+    for lane in lanes:
+        if lane.queue:
+            place(state, lane, now, actions)
+    drop_empty(state)
 
 
 def place(state: State, lane: Lane, now: float, actions: list[Action]) -> None:

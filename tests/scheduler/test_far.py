@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from aioparallel.errors import HostLost, UsageError
-from aioparallel.status import QUEUED
+from aioparallel.policies import RoundRobin
+from aioparallel.status import QUEUED, RUNNING
 from aioparallel.testing import Simulation
 
 
@@ -47,6 +48,17 @@ def test_what_was_lost_on_the_only_host_avoids_it_when_another_comes() -> None:
     assert len(sim.state.queue) == 0, "it waits among those that avoid x"
     task.cancel()
     assert [len(lane.queue) for lane in sim.state.all_lanes() if lane.queue] == []
+
+
+def test_who_waits_for_some_hosts_is_looked_at_although_one_before_it_was_placed_and_one_behind_it_waits() -> None:
+    sim = Simulation(0, far={"x": 2}, selection=lambda task, hosts: hosts[0] if task.turn == 0 else None)
+    first = sim.submit()
+    sim.clock.advance(1.0)
+    placed = sim.submit(selection=RoundRobin())
+    sim.clock.advance(1.0)
+    last = sim.submit()
+    sim.far["x"].come_up()
+    assert [first.state, placed.state, last.state] == [RUNNING, RUNNING, QUEUED]
 
 
 @pytest.mark.parametrize("drain", [True, False])
