@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._jobs.task import Attempt, Task
 from .backlog import FAR, Backlog
+from .ledger import SILENCE_SECONDS
 from .lifecycle import LAUNCHED
 from .stimuli import Action, Launch
 
@@ -56,4 +57,4 @@ def launch(state: State, backlog: Backlog, batch: list[Attempt], actions: list[A
     """Send attempts to their host."""
     actions.append(Launch(backlog.host, FAR, batch, 0.0))
     if backlog.behind > 0:
-        state.silence_due = min(state.silence_due, backlog.silent_until())
+        state.silence_due = min(state.silence_due, max(backlog.silent_until(), state.now + SILENCE_SECONDS))
