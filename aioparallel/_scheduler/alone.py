@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .state import State
     from .stimuli import Action
 
+NEVER = float("inf")
+
 
 def tell_hopeless(state: State, lane: Lane, now: float, actions: list[Action]) -> None:
     """None of a lane's hosts can take anything: fail what waits if none ever will, else see how long that lasts."""
@@ -30,26 +32,36 @@ def tell_hopeless(state: State, lane: Lane, now: float, actions: list[Action]) -
 
 
 def look_who_is_alone(state: State, now: float) -> None:
-    """Start the clocks of those that wait for hosts of which none is up."""
+    """Start the clocks of those that wait for hosts of which none is up, and stop those of others."""
     for lane in state.all_lanes():
         look_whether_alone(state, lane, now)
 
 
 def look_whether_alone(state: State, lane: Lane, now: float) -> None:
-    """Start the clock where no host is left to wait for."""
-    if not lane.alone and is_alone(state, lane):
-        lane.alone = True
-        state.at(now + state.lost_grace, "alone", lane)
+    """Start the clock where no host is left to wait for; stop it where one is."""
+    if not is_alone(state, lane):
+        lane.alone_until = NEVER
+    elif lane.alone_until == NEVER:
+        lane.alone_until = now + state.lost_grace
+        state.at(lane.alone_until, "alone", lane)
 
 
 def is_alone(state: State, lane: Lane) -> bool:
-    """Return whether none of a lane's hosts is up, and none is near."""
-    return all(host.backlog is not None and not host.backlog.width for host in lane.hosts(state))
+    """Return whether none of a lane's hosts is up, nor near and about to be."""
+    for host in lane.hosts(state):
+        if host.failed is None:
+            if host.is_up or host.backlog is None:
+                return False
+        elif host.is_up and not lane.isolated:
+            return False
+    return True
 
 
 def give_up(state: State, lane: Lane, now: float, actions: list[Action]) -> None:
     """No host was up for `lost_grace` seconds: whatever waits in a lane is told so."""
-    lane.alone = False
+    if now < lane.alone_until:
+        return  # one was up meanwhile
+    lane.alone_until = NEVER
     if not is_alone(state, lane):
         return
     reasons = "; ".join(f"{host.name}: {host.why or 'not reached yet'}" for host in lane.hosts(state)) or "there is none yet"

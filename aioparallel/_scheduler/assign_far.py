@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def fill(state: State, now: float, actions: list[Action]) -> None:
     """Send to far hosts what waits, each its even share, the one where it would begin first before the others."""
     queue = state.queue
-    hosts = [host.backlog for host in state.hosts.values() if host.backlog is not None and host.backlog.width and not host.leaving]
+    hosts = [host.backlog for host in state.hosts.values() if host.backlog is not None and host.is_up]
     hosts.sort(key=lambda backlog: backlog.wait(now))
     left = sum(backlog.power for backlog in hosts)
     for backlog in hosts:

@@ -113,6 +113,7 @@ def up(state: State, stimulus: FarUp, now: float, actions: list[Action]) -> None
     host.machine = stimulus.machine
     state.backlog(stimulus.host).width = host.slots = _share(state, host, stimulus.slots, actions)
     state.resized()
+    look_who_is_alone(state, now)
     if state.watched:
         actions.append(Emit(HostUpEvent(at=now + state.epoch, host=host.name)))
     if state.wanted:

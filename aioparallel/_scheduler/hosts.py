@@ -8,6 +8,7 @@ from .._hosts.base import Death
 from ..events import HostDown as HostDownEvent, HostUp as HostUpEvent
 from ..status import STARTING
 from . import far
+from .alone import look_who_is_alone
 from .assign import assign
 from .leaving import go_on
 from .lifecycle import slot_after
@@ -75,6 +76,7 @@ def failed(state: State, stimulus: HostFailed, now: float, actions: list[Action]
         slot.state = slot_after(slot.state, "retired")  # it may never come up; if it does, it idles until the end
         if slot.outstanding:
             recall(state, slot, actions)
+    look_who_is_alone(state, now)
     assign(state, now, actions)
 
 

@@ -9,6 +9,7 @@ from .._wire.messages import ASKED
 from ..events import SlotEnded, SlotStarted
 from ..status import IDLE, RUNNING
 from . import far, hosts, near
+from .alone import look_who_is_alone
 from .assign import assign
 from .evening import even_out
 from .ledger import Slot
@@ -165,6 +166,8 @@ def died(state: State, stimulus: SlotDied, now: float, actions: list[Action]) ->
     state.endings.slot_died(slot, death, now, actions)
     if not started and not slot.done:
         hosts.start_failed(state, slot.host, death, now, actions)
+    if host.failed is not None:
+        look_who_is_alone(state, now)
     if state.closing is None:
         near.replace(state, slot, now, actions)
         assign(state, now, actions)

@@ -69,3 +69,50 @@ def test_a_host_that_is_removed_while_nothing_is_there_is_closed(drain: bool) ->
     assert sim.far["x"].closing
     sim.far["x"].lose()
     assert "x" not in sim.state.hosts
+
+
+def test_a_far_host_that_failed_is_sent_nothing_while_its_link_ends() -> None:
+    sim = Simulation(0, far={"x": 1, "y": 1})
+    for host in sim.far.values():
+        host.come_up()
+    sim.far["x"].fail("no interpreter")
+    sim.submit_many(20)
+    assert sim.far["y"].out
+    assert not sim.far["x"].out
+
+
+def test_lost_grace_is_counted_from_the_last_loss() -> None:
+    sim = Simulation(0, far={"x": 1}, lost_grace=10.0)
+    task = sim.submit()
+    sim.advance(5.0)
+    sim.far["x"].come_up()
+    sim.advance(4.0)
+    sim.far["x"].lose()
+    sim.advance(9.9)
+    assert task.state == QUEUED
+    sim.advance(0.2)
+    assert isinstance(task.exception(), HostLost)
+
+
+def test_a_near_host_that_failed_is_none_to_wait_for() -> None:
+    sim = Simulation(1, far={"x": 1}, lost_grace=10.0)
+    sim.hosts["local"].fail()
+    task = sim.submit()
+    sim.advance(10.1)
+    assert isinstance(task.exception(), HostLost)
+
+
+def test_a_near_host_that_failed_runs_what_its_slots_take_and_what_needs_a_fresh_one_is_given_up() -> None:
+    sim = Simulation(1, far={"x": 1}, lost_grace=10.0)
+    task = sim.submit()
+    (slot,) = sim.slots()
+    slot.up()
+    sim.hosts["local"].fail()
+    alone = sim.submit(isolate=True)
+    slot.answer()
+    sim.advance(10.1)
+    assert task.done()
+    assert isinstance(alone.exception(), HostLost)
+    other = sim.submit()
+    slot.answer()
+    assert other.done()
