@@ -205,7 +205,10 @@ class ScriptedFarHost(Host):
     def launch(self, index: int, attempts: Sequence[Attempt], patience: float) -> None:
         """See `Host`."""
         if self.is_up:
-            self.out.update((attempt.ident, attempt) for attempt in attempts)
+            for attempt in attempts:  # one that was given back before may go by the same ident
+                self.out[attempt.ident] = attempt
+                self.stopped.discard(attempt.ident)
+                self.called_back.discard(attempt.ident)
             self.waiting.extend(("run", attempt) for attempt in attempts)
 
     def kill(self, index: int, ident: int, grace: float) -> None:

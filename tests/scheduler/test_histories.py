@@ -30,7 +30,7 @@ from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aioparallel._hosts.base import Death, Outcome
-from aioparallel._jobs.task import Task
+from aioparallel._jobs.task import Attempt, Task
 from aioparallel._scheduler.slots import AGAIN_SECONDS
 from aioparallel._scheduler.state import CONFIRM_SECONDS
 from aioparallel._scheduler.stimuli import CancelAsked, Launch, Submitted, Wanted
@@ -260,7 +260,7 @@ class Histories(RuleBasedStateMachine):
 
     # --- hosts and time
 
-    @precondition(lambda self: self.steps % 4 == 3)
+    @precondition(lambda self: self.steps % 4 == 3 and self.sim.hosts)
     @rule(number=which, what=st.sampled_from(["lose", "up", "up", "lose", "fail"]))
     def host(self, number: int, what: str) -> None:
         names = list(self.sim.hosts)
@@ -308,8 +308,7 @@ class Histories(RuleBasedStateMachine):
 
     def _every_task_is_in_one_place(self) -> None:
         state = self.sim.state
-        out = [attempt for slot in state.slots.values() for attempt in slot.outstanding]
-        places = Counter(attempt.task for attempt in out)
+        places = Counter(attempt.task for attempt in self._out())
         places.update(task for host in state.hosts.values() for task in host.limbo if not task.done())
         waiting = Counter(task for lane in state.all_lanes() for task in lane.queue._tasks if task._state == QUEUED)
         assert max([*places.values(), *waiting.values()], default=1) == 1
@@ -324,21 +323,28 @@ class Histories(RuleBasedStateMachine):
             assert all(task._options.isolate == lane.isolated for task in lane.queue._tasks if task._state == QUEUED)
         assert state.unfinished() == sum(not task.done() for task in self.tasks)
 
+    def _out(self) -> list[Attempt]:
+        """Return every attempt that is believed to be somewhere."""
+        return [attempt for slot in self.sim.state.slots.values() for attempt in slot.outstanding]
+
+    def _begun(self) -> list[Attempt]:
+        """Return every attempt that was begun, anywhere."""
+        return [attempt for host in self.sim.hosts.values() for attempt in host.begun]
+
     def _no_task_runs_too_often(self) -> None:
-        begun = [attempt for host in self.sim.hosts.values() for attempt in host.begun]
-        for task, count in Counter(attempt.task for attempt in begun).items():
+        for task, count in Counter(attempt.task for attempt in self._begun()).items():
             allowed = 1 if task._options.idempotent is False else 1 + task._options.retries + task._losses
             assert count <= allowed
             assert len(task._history()) <= 1 + task._options.retries + task._losses
         by_slot: dict[Any, list[Task[Any]]] = {}
-        for attempt in begun:
+        for attempt in (attempt for host in self.sim.hosts.values() for attempt in host.begun):
             by_slot.setdefault(id(attempt.slot), []).append(attempt.task)
         for ran in by_slot.values():
             assert self.limit is None or len(ran) <= self.limit
             assert len(ran) == 1 or not any(task._options.isolate for task in ran)
 
     def _answers_come_from_who_was_asked(self) -> None:
-        begun = {attempt.ident for host in self.sim.hosts.values() for attempt in host.begun}
+        begun = {attempt.ident for attempt in self._begun()}
         for task in self.sim.settled:
             ident, payload = self.sim.answers.get(task.id, (0, b""))
             if ident:
@@ -375,12 +381,10 @@ class Histories(RuleBasedStateMachine):
         sim = self.sim
         sim.advance(2 * CONFIRM_SECONDS)
         assert not any(task._state == STOPPING for task in self.tasks)
-        if self.ending == "answer" and sim.state.closing is None:
-            self._let_everything_answer()
+        if sim.state.closing is None:
+            self._let_everything_end()
         sim.close()
-        for host in sim.hosts.values():
-            if not sim.state.hosts[host.name].down:
-                host.lose()
+        self._lose_all()
         assert all(task.done() for task in self.tasks)
         assert not sim.state.unfinished() and not sim.state.slots
         endings = sim.state.endings
@@ -390,18 +394,28 @@ class Histories(RuleBasedStateMachine):
             assert sorted(event.task for event in sim.recorder.of(TaskEnded)) == sorted(task.id for task in self.tasks)
             assert len(sim.recorder.of(TaskSubmitted)) == len(self.tasks)
 
-    def _let_everything_answer(self) -> None:
+    def _lose_all(self) -> None:
+        for host in self.sim.hosts.values():
+            if not self.sim.state.hosts[host.name].down:
+                host.lose()
+
+    def _let_everything_end(self) -> None:
         sim = self.sim
+        if self.ending == "close":
+            return
         for _ in range(500):
             if not sim.state.unfinished():
                 return
-            for host in sim.hosts.values():
-                if sim.state.hosts[host.name].down:
-                    host.come_up()
-            for slot in sim.slots():
-                self._let_answer(slot)
+            self._let_all_answer()
             sim.advance(0.3)
         raise AssertionError(f"never settled: {[task for task in self.tasks if not task.done()]}")
+
+    def _let_all_answer(self) -> None:
+        for host in self.sim.hosts.values():
+            if self.sim.state.hosts[host.name].down:
+                host.come_up()
+        for slot in self.sim.slots():
+            self._let_answer(slot)
 
     def _let_answer(self, slot: ScriptedSlot) -> None:
         if not slot.pid:
