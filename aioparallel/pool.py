@@ -264,14 +264,24 @@ class Pool(Submitter):
     async def add_host(self, host: str | SSH | Any) -> HostView:
         """Take in one more host, and return it when it is up, or could not be reached once: then it is tried again.
 
-        Raises UsageError where the pool has one of that name. If cancelled: the host stays.
+        Raises UsageError where the pool has one of that name, HostError where it is removed meanwhile, PoolClosed. If cancelled: the host
+        stays.
         """
         self._check_here()
         added = self._make_host(host)
         engine = self._engine
         engine.keeping.add(added)
-        await engine.wait_until(lambda: engine.has_tried(added.name) or engine.closing is not None)
-        return self._engine.state.hosts[added.name].view
+        view = engine.state.hosts[added.name].view
+
+        def is_over() -> bool:
+            return engine.hosts.get(added.name) is not added or engine.closing is not None
+
+        await engine.wait_until(lambda: is_over() or engine.has_tried(added.name))
+        if engine.closing is not None:
+            raise PoolClosed(engine.closing)
+        if is_over():
+            raise HostError(added.name, "it was removed before it was up")
+        return view
 
     async def remove_host(self, host: str | HostView, *, drain: bool = True) -> None:
         """Use a host no more, and return when everything there is dead.

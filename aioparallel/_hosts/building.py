@@ -6,6 +6,7 @@ from os.path import expanduser
 from typing import Any
 
 from ..config import SSH, Settings
+from ..errors import UsageError
 from .base import Host
 
 
@@ -22,6 +23,8 @@ def build(settings: Settings, seed: int) -> list[Host]:
         built.append(LocalHost(settings.local_slots, seed=seed, preload=settings.preload, python=settings.python))
     if isinstance(settings.hosts, tuple):
         built += [build_far(host, settings, seed) for host in settings.hosts]
+        if built[1:] and built[0].name in (host.name for host in built[1:]):
+            raise UsageError(f"hosts= has one of the name {built[0].name!r}, as this machine is called: give it another, or use local=0")
     return built
 
 

@@ -320,13 +320,14 @@ class Engine(NearNews):
         self.hosts[action.host].limit(action.slots)
 
     def _close_host(self, name: str) -> None:
-        self.hosts[name].close()
-        self.loop.call_later(CLOSE_SECONDS, self._give_up, name)
+        host = self.hosts[name]
+        host.close()
+        self.loop.call_later(CLOSE_SECONDS, self._give_up, host)
 
-    def _give_up(self, name: str) -> None:
-        host = self.hosts.get(name)
-        if host is None or host.is_gone or self.ended.done():
-            return
+    def _give_up(self, host: Host) -> None:
+        name = host.name
+        if self.hosts.get(name) is not host or host.is_gone or self.ended.done():
+            return  # (another host may have its name by now)
         log.warning("host %s did not confirm in %.0f s that everything is dead; its agent is killed", name, CLOSE_SECONDS)
         host.kill_agent()
         host.abandon()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .._hosts.base import Host
 from .._worker.facts import boot_id
 from ..config import HostAdded, HostRemoved
-from ..errors import UsageError
+from ..errors import PoolClosed, UsageError
 from .stimuli import Clock, HostCame, HostGone, RemoveHost
 
 if TYPE_CHECKING:
@@ -33,8 +33,10 @@ class Keeping:
         self._follower: asyncio.Task[None] | None = None
 
     def add(self, host: Host) -> None:
-        """Take in one more host, and keep it up. Raises UsageError where there is one of this name."""
+        """Take in one more host, and keep it up. Raises UsageError where there is one of this name, PoolClosed where all of them end."""
         engine = self._engine
+        if engine.closing is not None:
+            raise PoolClosed(engine.closing)
         if host.name in engine.hosts:
             raise UsageError(f"the pool has a host {host.name!r} already: remove that first, or give another name")
         engine.state.machine = engine.state.machine or boot_id()
@@ -86,6 +88,8 @@ class Keeping:
     async def _follow(self, provider: AsyncIterable[Any], make: Callable[[Any], Host]) -> None:
         try:
             async for change in provider:
+                if self._engine.closing is not None:
+                    break
                 try:
                     self._change(change, make)
                 except (UsageError, TypeError, ValueError) as error:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aioparallel import HostLost, Pool, UsageError
+from aioparallel import HostError, HostLost, Pool, PoolClosed, UsageError
+from aioparallel._scheduler import engine
 from aioparallel._worker.machine import usable_cpus
 from aioparallel.config import HostAdded, HostRemoved
 from tests.far.loopback import Loopback
@@ -165,3 +167,48 @@ async def test_a_provider_is_closed_with_the_pool() -> None:
         with pytest.raises(HostLost, match=r"no host was up for 0.2 s \(there is none yet\)"):
             await pool.submit(abs, -3)
     await until(lambda: provider.closed)
+
+
+async def test_a_host_that_is_added_again_is_not_taken_for_the_one_that_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "CLOSE_SECONDS", 0.5)
+    async with Pool(local=1) as pool:
+        await pool.add_host(Loopback("a", slots=1))
+        await pool.remove_host("a")
+        again = await pool.add_host(Loopback("a", slots=1))
+        task = pool.options(hosts=["a"]).submit(time.sleep, 1.0)
+        await task
+        assert [attempt.outcome for attempt in task.attempts] == ["succeeded"]
+        assert again.is_up and again is pool.hosts["a"]
+
+
+async def test_a_host_that_is_removed_while_it_is_added() -> None:
+    async with Pool(local=1) as pool:
+        adding = asyncio.create_task(pool.add_host(Loopback("a", slots=1)))
+        await asyncio.sleep(0)
+        await pool.remove_host("a")
+        with pytest.raises(HostError, match="host 'a' offers no slots: it was removed before it was up"):
+            await adding
+        assert list(pool.hosts) == ["local"]
+
+
+async def test_no_host_is_added_to_a_pool_that_ends() -> None:
+    provider = Provider()
+    async with Pool(local=1, hosts=provider.changes()) as pool:
+        provider.queue.put_nowait(HostAdded(host=Loopback("a", slots=1)))
+        await pool.ready(hosts=2, timeout=60)
+        closing = asyncio.create_task(pool.aclose())
+        await asyncio.sleep(0)
+        provider.queue.put_nowait(HostAdded(host=Loopback("b", slots=1)))
+        with pytest.raises(PoolClosed, match=r"the pool was closed by aclose\(\)"):
+            await pool.add_host(Loopback("c", slots=1))
+        async with asyncio.timeout(30):
+            await closing
+    assert set(pool.hosts) == {"local", "a"}
+
+
+async def test_no_host_is_called_as_this_machine() -> None:
+    with pytest.raises(UsageError, match="hosts= has one of the name 'local', as this machine is called"):
+        await Pool(local=1, hosts=[Loopback("a"), Loopback("local")]).ready()
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("aioparallel")]
+    async with Pool(local=0, hosts=[Loopback("local", slots=1)]) as pool:
+        assert await pool.submit(where) == "local"
