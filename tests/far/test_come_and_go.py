@@ -52,6 +52,17 @@ async def test_a_host_is_added_and_removed_while_work_runs(tmp_path: Path) -> No
         assert await there.submit(where) == "a"
 
 
+async def test_a_host_that_comes_back_under_its_name_is_not_the_one_that_was_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "CLOSE_SECONDS", 0.5)
+    async with Pool(local=0, hosts=[Loopback("a", slots=1)]) as pool:
+        await pool.submit(abs, -1)
+        await pool.remove_host("a")
+        await pool.add_host(Loopback("a", slots=1))
+        task = pool.submit(where)
+        await asyncio.sleep(engine.CLOSE_SECONDS)  # begun after that of the removal, it ends after it
+        assert await task == "a" and pool.hosts["a"].is_up and len(task.attempts) == 1
+
+
 async def test_what_runs_on_a_host_that_is_removed_at_once_runs_elsewhere(tmp_path: Path) -> None:
     async with Pool(local=1, hosts=[Loopback("a", slots=2)]) as pool:
         await pool.ready(hosts=2, timeout=60)

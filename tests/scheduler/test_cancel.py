@@ -6,7 +6,7 @@ import pytest
 
 from aioparallel._scheduler.slots import AGAIN_SECONDS
 from aioparallel._scheduler.state import CONFIRM_SECONDS
-from aioparallel._scheduler.stimuli import CancelAsked, Kill, Submitted
+from aioparallel._scheduler.stimuli import CancelAsked, HostCame, HostDown, Kill, Submitted
 from aioparallel._scheduler.timers import SLACK
 from aioparallel.events import CancelUnconfirmed
 from aioparallel.status import IDLE, QUEUED, RUNNING, STOPPING
@@ -39,6 +39,20 @@ def test_a_waiting_task_is_cancelled_at_once() -> None:
     assert task.cancel("because")
     assert task.cancelled() and task._message == "because"
     assert not sim.state.queue
+
+
+def test_a_task_that_was_lost_is_cancelled_when_another_host_has_come() -> None:
+    """It waits for any host while there is but one, and then for another than that one."""
+    sim, slot = running()
+    task, other = slot.running.task, sim.submit()
+    sim.feed(HostDown("local", "gone", {}))
+    assert [task.state, other.state] == [QUEUED, QUEUED]
+    sim.feed(HostCame("far", 1, 1.0, {}))
+    assert [len(lane.queue) for lane in sim.state.all_lanes()] == [1, 0, 1]
+    task.cancel()
+    assert task.cancelled() and [len(lane.queue) for lane in sim.state.all_lanes()] == [1, 0, 0]
+    other.cancel()
+    assert other.cancelled() and not sim.state.queue
 
 
 def test_a_task_that_was_sent_ahead_is_cancelled_at_once_and_the_others_go_on() -> None:
