@@ -22,6 +22,8 @@ from .unit import Apart, ChunkSink, Failure, Packed, Unit
 if TYPE_CHECKING:
     from .._wire.memory import Buffers
 
+ANSWERED_SECONDS = 1.0
+"""A chunk that does not end within this of its items' answers is killed."""
 CHUNK_SECONDS = 0.004
 """Work that travels as one attempt: short enough to be sent ahead, long enough that its costs vanish."""
 MAX_CHUNK = 4096
@@ -301,7 +303,11 @@ class Stream:
         return None
 
     def stop(self) -> list[Task[Any]]:
-        """Take no more, and kill what is under way; return the tasks to wait for."""
+        """Take no more, and kill what is under way; return the tasks to wait for.
+
+        A chunk whose items have all answered has nothing of the user's left to kill, and ends by itself in a moment: to kill it would
+        cost a slot.
+        """
         self.stopped = True
         if self._room is not None:
             self._room.set()
@@ -309,7 +315,10 @@ class Stream:
             self._pump.cancel()
         tasks = list(self._tasks)
         for task in tasks:
-            task.cancel()
+            if task._sink is not None and task._sink.is_answered and task.get_loop().is_running():
+                task.get_loop().call_later(ANSWERED_SECONDS, task.cancel)
+            else:
+                task.cancel()
         return tasks
 
     async def close_source(self) -> None:

@@ -139,6 +139,11 @@ class ChunkSink:
         values = self._unit.values
         return [index for index in self._where if values[index] is _MISSING and index not in self._loading]
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether every item has answered."""
+        return not self._unanswered()
+
     def ended(self, task: Task[Any]) -> None:
         """The attempt is over: see to the items that it did not answer."""
         unit = self._unit
