@@ -75,6 +75,8 @@ MISSES = 3
 TURN_BYTES = 4 * SLICE_BYTES
 """So much work is written in one turn of the loop: encryption takes its time."""
 MAX_NOISE = 1 << 16
+MAX_SHOWN = 500
+"""Bytes of what a login shell printed that a message shows."""
 _OUTCOME_SIZE = OUTCOME_HEAD.size
 _INCARNATION = (1 << INCARNATION_BITS) - 1
 
@@ -184,8 +186,14 @@ class FarLink:
 
     @property
     def noise(self) -> str:
-        """What was printed there before our program began, if it has not begun."""
-        return (self._noise or b"").decode(errors="replace").strip()
+        """What was printed there before our program began, if it has not begun: the end of it, in one line."""
+        said = (self._noise or b"")[-MAX_SHOWN:].decode(errors="replace")
+        return " ".join("".join(sign if sign.isprintable() else " " for sign in said).split())
+
+    @property
+    def began(self) -> bool:
+        """Whether our program has said its first word."""
+        return self._noise is None
 
     def end(self, reason: str) -> None:
         """End the channel. What it still has to say is not heard."""

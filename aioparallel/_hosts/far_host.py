@@ -163,7 +163,7 @@ class FarHost(Host):
         if reason is None:
             return link
         link.end(reason)
-        self._reports.far_unreachable(self.name, f"{reason} ({link.noise[-500:]})" if link.noise else reason)
+        self._reports.far_unreachable(self.name, f"{reason} ({link.noise})" if link.noise else reason)
         return None
 
     async def _welcome(self, link: FarLink) -> str | None:

@@ -90,6 +90,8 @@ class _Session(asyncssh.SSHClientSession[bytes], Channel):
         self._client = client
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._errors = bytearray()
+        self._end = ""
+        """How the command ended, if that was said."""
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         self._channel = chan
@@ -113,9 +115,20 @@ class _Session(asyncssh.SSHClientSession[bytes], Channel):
     def resume_writing(self) -> None:
         self._link.resume()
 
+    def exit_status_received(self, status: int) -> None:
+        self._end = f"exit status {status}"
+
+    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
+        self._end = f"SIG{signal}"
+
     def connection_lost(self, exc: Exception | None) -> None:
         said = self._errors.decode(errors="replace").strip()
-        reason = "the connection was lost" if exc is None else f"the connection was lost ({exc})"
+        if self._end and not self._link.began:
+            reason = f"no Python of ours began there ({self._end}): does its login shell run commands, and is python= a Python?"
+        elif self._end:
+            reason = f"our program there was ended ({self._end})"
+        else:
+            reason = "the connection was lost" if exc is None else f"the connection was lost ({exc})"
         self._client.reason = f"{reason}; it said: {said}" if said else reason
         self._connection.abort()
 

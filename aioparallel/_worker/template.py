@@ -197,7 +197,7 @@ def become_python(config: dict[str, Any]) -> None:
         config["own_modules"] = OwnModules(config["modules"], config["host"])
         sys.path.append(config["shelf"])
         os.environ.update(config["environ"])
-        os.chdir(os.path.expanduser(config["folder"] or "~"))
+        _enter(os.path.expanduser(config["folder"] or "~"))
     else:
         sys.path[:] = config["sys_path"]
     sys.argv[:] = [""]
@@ -205,6 +205,14 @@ def become_python(config: dict[str, Any]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def _enter(folder: str) -> None:
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        remedy = "slots would work there: name another folder with SSH(..., cwd=)"
+        raise type(error)(error.errno, f"{error.strerror} ({remedy})", folder) from None
 
 
 def preload(config: dict[str, Any]) -> None:

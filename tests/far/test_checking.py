@@ -38,9 +38,9 @@ async def test_a_host_that_is_well() -> None:
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        ({"python": "/nowhere/python"}, "was found there"),
+        ({"python": "/nowhere/python"}, "no /nowhere/python was found there: name another with SSH"),
         ({"python": "/bin/false"}, "its pipe was closed"),
-        ({"folder": "/nowhere/at/all"}, "its slots cannot begin: FileNotFoundError: .*'/nowhere/at/all'"),
+        ({"folder": "/nowhere/at/all"}, "its slots cannot begin: FileNotFoundError: .*name another folder with .*cwd=.*'/nowhere/at/all'"),
     ],
 )
 async def test_what_is_wrong_is_said(more: dict[str, str], why: str) -> None:
@@ -48,6 +48,13 @@ async def test_what_is_wrong_is_said(more: dict[str, str], why: str) -> None:
     assert (found.well, found.reachable) == (False, True)
     with pytest.raises(AssertionError, match=why):
         raise AssertionError(found.verdict)
+
+
+async def test_what_a_shell_prints_without_end_is_shown_in_one_short_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LoopbackHost, "greeting", r"yes 'no \033shell' | head -c 100000")
+    found = await check(Loopback())
+    assert "its login shell prints without end" in found.verdict and "no shell" in found.verdict.replace("\\033", "")
+    assert len(found.verdict) < 700 and found.verdict.isprintable()
 
 
 async def test_it_is_the_pools_own_settings_that_are_tried() -> None:

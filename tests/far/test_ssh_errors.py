@@ -226,6 +226,18 @@ async def test_a_name_that_means_nothing(server: Server) -> None:
     assert reason.startswith("its name (no-such-host.invalid) could not be resolved")
 
 
+@pytest.mark.parametrize(
+    ("python", "said"),
+    [
+        ("/bin/false", "no Python of ours began there (exit status 1): does its login shell run commands, and is python= a Python?"),
+        ("/nowhere/python", "no /nowhere/python was found there: name another with SSH(..., python=...)"),
+        ("/bin/ls", "is python= a Python?; it said: "),
+    ],
+)
+async def test_a_program_that_is_no_python_is_not_called_a_lost_connection(any_server: Server, python: str, said: str) -> None:
+    assert said in await why(any_server.host(python=python))
+
+
 async def test_who_takes_the_connection_and_says_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ssh._FIXED, "connect_timeout", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
