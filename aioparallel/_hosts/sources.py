@@ -155,14 +155,21 @@ class Selection:
         return frozenset(loaded) | {name.partition(".")[0] for name in self._added}
 
     def why_not(self, name: str) -> str:
-        """Say why a module of the user's does not travel, and what to do; nothing for one that is not the user's."""
+        """Say why a module does not travel that is the user's, or that is not here either, and what to do; nothing for any other."""
+        kept = "and yours does not travel"
         if self._said(name) is False:
-            return "ship= excludes it: install it there, or name it in ship= without the minus"
+            return f"{kept}: ship= excludes it: install it there, or name it in ship= without the minus"
         spec = find(name)
-        if spec is None or name.partition(".")[0] in _NEVER or any(map(_is_installed, _places(spec))):
+        if spec is None and name in sys.modules:
+            return f"{kept}: it was made while the program ran, from no file: put it into one"
+        if spec is None:
+            return (
+                "nor is there one at the controller: is its name right? If so, install it there, or name another interpreter with python="
+            )
+        if name.partition(".")[0] in _NEVER or any(map(_is_installed, _places(spec))):
             return ""
         wrong = _why_it_cannot(spec)
-        return wrong and f"{wrong}: install it there"
+        return wrong and f"{kept}: {wrong}: install it there"
 
 
 def _why_it_cannot(spec: ModuleSpec) -> str:

@@ -28,10 +28,11 @@ class OwnModules:
         self._known = known
         self._host = host
         self._refused: dict[str, str] = {}
-        """Why a module of the user's does not travel; of others nothing."""
+        """Why a module did not come that is the user's, or that the pool does not have either; of others nothing."""
         self._fetch: Callable[[str], tuple[dict[str, Answer], str]] | None = None
         roots = frozenset(name.partition(".")[0] for name in known)
         self.roots: Callable[[], frozenset[str]] = lambda: roots
+        self._refused_under = roots
         sys.meta_path.insert(0, _First(self))
         sys.meta_path.append(_Last(self))
 
@@ -47,6 +48,10 @@ class OwnModules:
     def find(self, name: str) -> ModuleSpec | None:
         """Return the spec of a module that the pool has."""
         answer = self._known.get(name)
+        roots = self.roots()
+        if roots is not self._refused_under:
+            self._refused_under = roots
+            self._refused.clear()  # the user has more modules than when these were asked for
         if answer is None and self._fetch is not None and name not in self._refused:
             fetched, why = self._fetch(name)
             answer = fetched.get(name)
@@ -72,7 +77,7 @@ class OwnModules:
         other = "or name another interpreter with SSH(..., python=)"
         why = next((self._refused[known] for known in _with_parents(name) if self._refused.get(known)), "")
         if why:
-            return f"{where} there is no module {name!r}, and yours does not travel: {why}"
+            return f"{where} there is no module {name!r}, {why}"
         if root == "aioparallel":
             return f"{where} there is only as much of aioparallel as tasks use: import the rest in the controller alone"
         if root in self.roots() or root in self._known:

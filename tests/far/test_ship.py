@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sources._is_installed.cache_clear()
     yield tmp_path
     sources._is_installed.cache_clear()
-    for name in [name for name in sys.modules if name.startswith(("installed_", "own_project", "own_fast"))]:
+    for name in [name for name in sys.modules if name.startswith(("installed_", "own_project", "own_fast", "own_late"))]:
         del sys.modules[name]
 
 
@@ -128,6 +129,9 @@ async def test_a_call_that_cannot_be_rebuilt_for_want_of_a_package_says_so(place
         ),
         ("own_fast", "yours does not travel: it is no Python source but"),
         ("own_project.data", "yours does not travel: its source has 60,000 bytes, more than 50,000: install it there"),
+        ("own_misspelt", "there is no module 'own_misspelt', nor is there one at the controller: is its name right?"),
+        ("own_project.misspelt", "there is no module 'own_project.misspelt', nor is there one at the controller"),
+        ("made_at_run_time", "yours does not travel: it was made while the program ran"),
         ("aioparallel._hosts", "only as much of aioparallel as tasks use"),
     ],
 )
@@ -136,10 +140,21 @@ async def test_a_module_of_ones_own_that_does_not_travel_says_why(
 ) -> None:
     (places / "project" / "own_project" / "data.py").write_text("#" * 60_000)
     monkeypatch.setattr(sources, "MAX_SOURCE", 50_000)
+    monkeypatch.setitem(sys.modules, "made_at_run_time", ModuleType("made_at_run_time"))
     async with Pool(local=0, hosts=[Loopback("box", slots=1)], ship=["-own_project.below"]) as pool:
         with pytest.raises(ImportError) as failed:
             await pool.submit(import_named, name)
     assert why in "\n".join(note for note in failed.value.__notes__ if note.startswith("on host 'box'"))
+
+
+async def test_a_module_that_was_missing_is_found_when_it_is_there(places: Path) -> None:
+    async with Pool(local=0, hosts=[Loopback("box", slots=1)]) as pool:
+        with pytest.raises(ModuleNotFoundError):
+            await pool.submit(import_named, "own_late")
+        (places / "project" / "own_late.py").write_text("")
+        importlib.invalidate_caches()
+        importlib.import_module("own_late")
+        assert await pool.submit(import_named, "own_late") == "own_late"
 
 
 async def test_another_version_there_is_suspected_only_of_what_is_installed(places: Path) -> None:
