@@ -123,6 +123,8 @@ def _by_reading(error: Exception, dialled: Dialled) -> str:
         return f"a private key cannot be read ({_bad_keys(dialled) or text})"
     if isinstance(error, asyncssh.DisconnectError) and "uthentication failures" in text:
         return f"it saw too many wrong keys ({text}): name the right one, with keys=[...] or IdentityFile and IdentitiesOnly of ssh_config"
+    if isinstance(error, UnicodeDecodeError):
+        return f"{_no_text(dialled) or 'the ssh configuration or a known_hosts file'} is not text ({text}): save it as UTF-8"
     if isinstance(error, OSError) and error.filename:
         return f"{shown(str(error.filename))}, which the ssh configuration or SSH(...) names, cannot be read ({error.strerror})"
     words = _no_connection(error, text, dialled)
@@ -274,6 +276,20 @@ def _bad_keys(dialled: Dialled) -> str:
 
 
 # --- the configuration
+
+
+def _no_text(dialled: Dialled) -> str:
+    """Return the line on which one of the files is not UTF-8."""
+    for path in dict.fromkeys([*dialled.config_files, *(line.path for line in dialled.lines()), *_files(dialled)]):
+        try:
+            with open(os.path.expanduser(path), "rb") as file:
+                data = file.read()
+            data.decode()
+        except UnicodeDecodeError as error:
+            return f"{shown(path)} line {data.count(10, 0, error.start) + 1}"
+        except OSError:
+            pass
+    return ""
 
 
 def _place(text: str, dialled: Dialled) -> str:

@@ -139,6 +139,16 @@ async def test_a_malformed_configuration_gives_file_line_and_reason(server: Serv
     assert f"the ssh configuration cannot be used: {tmp_path}/config {said}" in await why(server.host(config=str(tmp_path / "config")))
 
 
+async def test_a_file_that_is_no_text_is_named_with_its_line(server: Server, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_bytes(b"# text\n# M\xfcller\n")
+    assert f"{wrong} line 2 is not text" in await why(server.host(known_hosts=str(wrong)))
+    assert f"{wrong} line 2 is not text" in await why(server.host(config=str(wrong)))
+    (tmp_path / "config").write_text(f"User me\nInclude {wrong}\n")
+    wrong.write_bytes(b"Port 22\n# M\xfcller\n")
+    assert f"{wrong} line 2 is not text" in await why(server.host(config=str(tmp_path / "config")))
+
+
 # --- who we are
 
 
