@@ -16,7 +16,7 @@ from typing import Any
 from .. import config
 from .._hosts.checking import HostCheck, check
 from ..config import SSH, Settings, as_values
-from ..errors import AioparallelError, UsageError
+from ..errors import AioparallelError, ConfigError, UsageError
 from .progress import Progress
 
 DESCRIPTION = """\
@@ -44,7 +44,12 @@ HEADS = ("host", "reached", "latency", "python", "cores", "memory", "load", "clo
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("file", nargs="?", metavar="FILE", help="an aioparallel.toml (default: the one that a pool would find)")
+    which.add_argument(
+        "file",
+        nargs="?",
+        metavar="FILE",
+        help="an aioparallel.toml (default: the hosts of AIOPARALLEL_HOSTS, else the file that a pool would find)",
+    )
     which.add_argument(
         "--host", nargs="+", action="extend", type=_host, metavar="NAME", help="hosts as for ssh: an alias, or user@name:port"
     )  # fmt: skip
@@ -68,11 +73,18 @@ def run(options: argparse.Namespace) -> int:
 
 
 def from_file(path: str | None) -> Settings:
-    """Return what a configuration file says (None: the one that a pool would find). Raises what reading it raises, and UsageError."""
-    read = getattr(config, "read_config", None)
-    if read is None:
-        raise UsageError("no configuration file can be read yet: name hosts with --host")
-    found: Any = read(path)
+    """Return what a configuration file says; None: the variable AIOPARALLEL_HOSTS, else the file that a pool would find.
+
+    Raises what reading it raises, and UsageError where there are no hosts.
+    """
+    if path is None and (of_variables := config.settled({})).hosts:
+        return of_variables
+    try:
+        found: Any = config.read_config(path)
+    except ConfigError as error:
+        if path is not None or error.path is not None:
+            raise
+        raise UsageError(f"{error}; or name hosts with --host, or AIOPARALLEL_HOSTS") from None
     hosts = as_values(found.hosts)
     if not hosts:
         raise UsageError(f"{path or 'the configuration'} names no hosts: add some, or name them with --host")

@@ -138,6 +138,17 @@ def test_a_file_that_cannot_be_read(
     assert capsys.readouterr() == ("", f"aioparallel: {said}\n")
 
 
+def test_hosts_of_the_variable(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("AIOPARALLEL_CONFIG", raising=False)
+    assert main(["hosts", "check"]) == 2
+    assert "no configuration file" in (said := capsys.readouterr().err) and "or name hosts with --host, or AIOPARALLEL_HOSTS" in said
+    monkeypatch.setenv("AIOPARALLEL_HOSTS", f"127.0.0.1:{_free_port()}")
+    assert main(["hosts", "check"]) == 1
+    assert "was refused" in capsys.readouterr().out
+
+
 def test_a_file_without_hosts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(config, "read_config", lambda path: SimpleNamespace(hosts=()), raising=False)
     assert main(["hosts", "check", "some.toml"]) == 2
