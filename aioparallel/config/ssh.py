@@ -17,7 +17,7 @@ class SSH(Record):
     """A machine that `ssh` reaches, as `Pool(hosts=...)` takes it. What is not given comes from the user's ssh configuration."""
 
     address: str
-    """A host name, or an alias of the ssh configuration; `user@name:port` too."""
+    """A host name, or an alias of the ssh configuration; `user@name:port` too. An IPv6 address with a port: `[address]:port`."""
     slots: int | None = None
     """How many; None: one for each CPU it may use."""
     weight: float = 1.0
@@ -50,7 +50,7 @@ class SSH(Record):
         super().__init__(address=address, **values)
         self._check_shapes()
         self._check()
-        self.parts()
+        self._check_way()
 
     def _check_shapes(self) -> None:
         if not isinstance(self.address, str):
@@ -83,6 +83,18 @@ class SSH(Record):
                 f"SSH({self.address!r}, python={self.python!r}): give a path of letters, digits and . _ - + / ~ (it meets a shell)"
             )
 
+    def _check_way(self) -> None:
+        host, user, _ = self.parts()
+        if not host or user == "" or any(sign.isspace() or not sign.isprintable() for sign in self.address):
+            raise ValueError(f"SSH({self.address!r}): give the name of a host, or user@name:port")
+        for hop in [] if self.jump is None else self.jump.split(","):
+            host, colon, port = hop.rpartition("@")[2].partition(":")
+            if not host or any(map(str.isspace, hop)) or (colon and _port(port) is None and "[" not in hop):
+                raise ValueError(f"SSH({self.address!r}, jump={self.jump!r}): give user@name:port, several with commas, or None")
+        for name, text in self.env.items():
+            if not name or "=" in name or "\0" in name + text:
+                raise ValueError(f"SSH({self.address!r}, env={dict(self.env)!r}): {name!r} cannot be a variable: leave it out")
+
     @property
     def name(self) -> str:
         """What messages call it."""
@@ -91,7 +103,12 @@ class SSH(Record):
     def parts(self) -> tuple[str, str | None, int | None]:
         """Return (host, user, port) of the address and the fields. Raises ValueError for a port that is none."""
         user, at, host = self.address.rpartition("@")
-        host, colon, port = host.rpartition(":") if ":" in host and not host.endswith("]") else (host, "", "")
-        if colon and not port.isdigit():
+        name, colon, port = host.rpartition(":") if host.count(":") == 1 or "]:" in host else (host, "", "")
+        if colon and _port(port) is None:
             raise ValueError(f"SSH({self.address!r}): {port!r} is no port; give user@name:port")
-        return host.strip("[]"), self.user or (user if at else None), self.port or (int(port) if colon else None)
+        return name.strip("[]"), self.user or (user if at else None), self.port or (_port(port) if colon else None)
+
+
+def _port(text: str) -> int | None:
+    """Return the port that a text is; None where it is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 and 0 < int(text) < 65536 else None
