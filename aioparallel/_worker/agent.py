@@ -216,6 +216,8 @@ class Agent:
             self._begin(config)
         elif kind == CLOSE:
             self._stop = True
+        elif not self._config:
+            pass  # it cannot serve this controller, and has said so
         elif self._feeder is None:
             self._obey_near(kind, ident, unpack(body))
         elif kind == STOP:

@@ -392,3 +392,13 @@ async def test_an_exception_that_cannot_be_described_is_told_all_the_same() -> N
         found = await pool.map(raise_one, [Frozen, Rootless, Frozen], chunk=3, on_error="return")
         assert [type(error) for error in found] == [Frozen, SerializationError, Frozen]
         assert await pool.submit(os.getpid) == pid
+
+
+async def test_an_interpreter_of_another_kind_is_said_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("_frozen_importlib_external.MAGIC_NUMBER", b"another")
+    async with Pool(local=1) as pool:
+        with pytest.raises(errors.HostError, match=r"is not the controller's .*: magic .*; set python= to one that is"):
+            await pool.submit(abs, -1)
+    assert "Traceback" not in capfd.readouterr().err
