@@ -23,11 +23,14 @@ VERSION = "{}.{}".format(*sys.version_info)
 COMMAND = (
     "exec /bin/sh -c '"
     "for p in {pythons}; do "
-    "if command -v $p >/dev/null 2>&1; then "
+    "if $p -V </dev/null >/dev/null 2>&1; then "
     'exec env AIOPARALLEL_NONCE={nonce} $p -S -c "import io;exec(io.FileIO(0,closefd=False).readline())"; fi; '
     "done; echo {marker} none {pythons}'"
 )
-"""Runs under sh, bash, zsh, fish and tcsh alike: no quote, backslash, exclamation mark or newline inside the quotes."""
+"""Runs under sh, bash, zsh, fish and tcsh alike: no quote, backslash, exclamation mark or newline inside the quotes.
+
+A Python must say its version (2 ms) to be taken: a shim of pyenv is there for each version that any project has, and runs none.
+"""
 
 _LINE = """
 import os,sys
@@ -102,10 +105,12 @@ def why_not(verdict: list[str]) -> str:
     """Say why no agent was begun, by what stands behind the marker."""
     remedy = f"install python{VERSION} there, or name one with SSH(..., python=...)"
     if verdict[:1] == ["none"] and len(verdict) == 2:
-        return f"no {verdict[1]} was found there: name another with SSH(..., python=...), or none to have python{VERSION} looked for"
+        return (
+            f"no {verdict[1]} that runs was found there: name another with SSH(..., python=...), or none to have python{VERSION} looked for"
+        )
     if verdict[:1] == ["version"] and len(verdict) > 2:
         return f"its Python ({verdict[2]}) is {verdict[1]}, and the controller's is {VERSION}: {remedy}"
-    return f"no python{VERSION}, python3 or python was found there: {remedy}"
+    return f"no python{VERSION}, python3 or python that runs was found there: {remedy}"
 
 
 __all__ = ["VERSION", "archive", "command", "first_words", "why_not"]

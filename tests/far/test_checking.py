@@ -38,8 +38,8 @@ async def test_a_host_that_is_well() -> None:
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        ({"python": "/nowhere/python"}, "no /nowhere/python was found there: name another with SSH"),
-        ({"python": "/bin/false"}, "its pipe was closed"),
+        ({"python": "/nowhere/python"}, "no /nowhere/python that runs was found there: name another with SSH"),
+        ({"python": "/bin/true"}, "its pipe was closed"),
         ({"folder": "/nowhere/at/all"}, "its slots cannot begin: FileNotFoundError: .*name another folder with .*cwd=.*'/nowhere/at/all'"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -59,13 +60,23 @@ async def test_a_login_shell_that_prints_does_no_harm(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     ("python", "why"),
-    [("/nowhere/python", "was found there"), ("/bin/false", "its pipe was closed"), ("/bin/echo", "its pipe was closed")],
+    [("/nowhere/python", "was found there"), ("/bin/false", "no /bin/false that runs"), ("/bin/echo", "its pipe was closed")],
 )  # fmt: skip
 async def test_a_host_without_our_python_is_said_once_and_nothing_hangs(python: str, why: str, caplog: pytest.LogCaptureFixture) -> None:
     async with Pool(local=0, hosts=[Loopback(slots=1, python=python)], lost_grace=0.3) as pool:
         with pytest.raises(HostLost, match=f"no host was up for 0.3 s .*{why}"):
             await pool.submit(abs, -3)
     assert [record.levelname for record in caplog.records if record.name == "aioparallel"] == ["WARNING"]
+
+
+async def test_a_shim_that_runs_no_python_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shim = tmp_path / "python{}.{}".format(*sys.version_info)
+    shim.write_text("#!/bin/sh\ncat\necho 'no such version is installed' >&2\nexit 127\n")
+    shim.chmod(0o755)
+    (tmp_path / "python3").symlink_to(sys.executable)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    async with Pool(local=0, hosts=[Loopback(slots=1)], lost_grace=20) as pool:
+        assert await pool.submit(abs, -3) == 3
 
 
 async def test_a_silent_host_is_lost_after_three_heartbeats_and_its_tasks_run_elsewhere(tmp_path: Path) -> None:

@@ -239,9 +239,9 @@ async def test_a_name_that_means_nothing(server: Server) -> None:
 @pytest.mark.parametrize(
     ("python", "said"),
     [
-        ("/bin/false", "no Python of ours began there (exit status 1): does its login shell run commands, and is python= a Python?"),
-        ("/nowhere/python", "no /nowhere/python was found there: name another with SSH(..., python=...)"),
-        ("/bin/ls", "is python= a Python?; it said: "),
+        ("/bin/true", "no Python of ours began there (exit status 0): does its login shell run commands, and is python= a Python?"),
+        ("/nowhere/python", "no /nowhere/python that runs was found there: name another with SSH(..., python=...)"),
+        ("/bin/ls", "no /bin/ls that runs was found there"),
     ],
 )
 async def test_a_program_that_is_no_python_is_not_called_a_lost_connection(any_server: Server, python: str, said: str) -> None:
