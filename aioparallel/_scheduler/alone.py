@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import HostLost, UsageError
-from ..status import QUEUED
 from .lanes import describe
 
 if TYPE_CHECKING:
     from ..options import Options
+    from .host_record import HostRecord
     from .lanes import Lane
     from .state import State
     from .stimuli import Action
@@ -28,49 +28,53 @@ def tell_hopeless(state: State, lane: Lane, now: float, actions: list[Action]) -
         for task in lane.queue.take_all():
             state.endings.failed(task, UsageError(impossible(state, task._options)), None, now, actions)
     else:
-        look_whether_alone(state, lane, now)
+        look_whether_alone(state, lane)
 
 
-def look_who_is_alone(state: State, now: float) -> None:
-    """Start the clocks of those that wait for hosts of which none is up, and stop those of others."""
+def look_who_is_alone(state: State) -> None:
+    """Have the clock ring for those that wait for hosts of which none is up."""
     for lane in state.all_lanes():
-        look_whether_alone(state, lane, now)
+        look_whether_alone(state, lane)
 
 
-def look_whether_alone(state: State, lane: Lane, now: float) -> None:
-    """Start the clock where no host is left to wait for; stop it where one is."""
-    if not is_alone(state, lane):
-        lane.alone_until = NEVER
-    elif lane.alone_until == NEVER:
-        lane.alone_until = now + state.lost_grace
-        state.at(lane.alone_until, "alone", lane)
+def look_whether_alone(state: State, lane: Lane) -> None:
+    """Have the clock ring for what waits first in a lane, if none of its hosts is up."""
+    head = lane.queue.head()
+    if head is not None and (since := _alone_since(state, lane)) is not None:
+        state.alone_due = min(state.alone_due, max(since, head._queued) + state.lost_grace)
 
 
-def is_alone(state: State, lane: Lane) -> bool:
-    """Return whether none of a lane's hosts is up, nor near and about to be."""
-    for host in lane.hosts(state):
-        if host.failed is None:
-            if host.is_up or host.backlog is None:
-                return False
-        elif host.is_up and not lane.isolated:
-            return False
-    return True
+def _alone_since(state: State, lane: Lane) -> float | None:
+    """Return since when none of a lane's hosts is up; None: one is, or will be (one that is near)."""
+    hosts = lane.hosts(state)
+    if any(_may_serve(lane, host) for host in hosts):
+        return None
+    lost = max((host.lost_at for host in hosts), default=state.left_at)
+    return max(lost, state.left_at) if lane.allowed is None else lost
 
 
-def give_up(state: State, lane: Lane, now: float, actions: list[Action]) -> None:
-    """No host was up for `lost_grace` seconds: whatever waits in a lane is told so."""
-    if now < lane.alone_until:
-        return  # one was up meanwhile
-    lane.alone_until = NEVER
-    if not is_alone(state, lane):
-        return
-    reasons = "; ".join(f"{host.name}: {host.why or 'not reached yet'}" for host in lane.hosts(state)) or "there is none yet"
-    what = "no host" if lane.allowed is None else "no host that these tasks may use"
-    for task in lane.queue.take_all():
-        assert task._state == QUEUED
-        state.endings.failed(task, HostLost(f"{what} was up for {state.lost_grace:g} s ({reasons})"), None, now, actions)
+def _may_serve(lane: Lane, host: HostRecord) -> bool:
+    if host.backlog is not None:
+        return host.is_up
+    return host.failed is None or (host.is_up and not lane.isolated)
+
+
+def give_up(state: State, now: float, actions: list[Action]) -> None:
+    """Tell what has waited for `lost_grace` seconds, in which no host was up that it may use."""
+    state.alone_due = float("inf")
+    for lane in state.all_lanes():
+        since = _alone_since(state, lane)
+        if since is None:
+            continue
+        reasons = "; ".join(f"{host.name}: {host.why or 'not reached yet'}" for host in lane.hosts(state)) or "there is none yet"
+        what = "no host" if lane.allowed is None else "no host that these tasks may use"
+        while (task := lane.queue.head()) is not None and max(since, task._queued) + state.lost_grace <= now:
+            lane.queue.pop()
+            state.endings.failed(task, HostLost(f"{what} was up for {state.lost_grace:g} s ({reasons})"), None, now, actions)
+        look_whether_alone(state, lane)
 
 
 def impossible(state: State, options: Options) -> str:
     """Say that no host is one that options allow."""
-    return f"no host of this pool is allowed by options({describe(options)}); it has {', '.join(state.hosts) or 'none'}"
+    names = ", ".join(f"{host.name} (which is being removed)" if host.leaving else host.name for host in state.hosts.values())
+    return f"no host of this pool is allowed by options({describe(options)}); it has {names or 'none'}"

@@ -113,7 +113,6 @@ def up(state: State, stimulus: FarUp, now: float, actions: list[Action]) -> None
     host.machine = stimulus.machine
     state.backlog(stimulus.host).width = host.slots = _share(state, host, stimulus.slots, actions)
     state.resized()
-    look_who_is_alone(state, now)
     if state.watched:
         actions.append(Emit(HostUpEvent(at=now + state.epoch, host=host.name)))
     if state.wanted:
@@ -140,20 +139,22 @@ def round_trip(state: State, stimulus: FarRoundTrip, now: float, actions: list[A
     assign(state, now, actions)
 
 
-def unreachable(state: State, stimulus: FarUnreachable, now: float, _: list[Action]) -> None:
+def unreachable(state: State, stimulus: FarUnreachable, _now: float, _: list[Action]) -> None:
     """A far host could not be reached."""
     host = state.hosts[stimulus.host]
     host.reason = stimulus.reason
-    look_who_is_alone(state, now)
+    look_who_is_alone(state)
 
 
 def down(state: State, host: HostRecord, reason: str, now: float, actions: list[Action]) -> None:
     """A far host was lost, with all it had."""
     assert host.backlog is not None
     host.reason = reason
+    if host.backlog.width and not host.leaving:
+        host.lost_at = now
     attempts = list(host.backlog.attempts.values())
     host.backlog = Backlog(host.name, host.weight)
     state.resized()
     for attempt in reversed(attempts):
         state.endings.lost(attempt, reason, now, actions)
-    look_who_is_alone(state, now)
+    look_who_is_alone(state)

@@ -69,6 +69,8 @@ def down(state: State, stimulus: HostDown, now: float, actions: list[Action]) ->
 def failed(state: State, stimulus: HostFailed, now: float, actions: list[Action]) -> None:
     """A host will not offer slots any more; those it has serve on."""
     host = state.hosts[stimulus.host]
+    if host.is_up:
+        host.lost_at = now
     host.failed = stimulus.reason
     if state.watched:
         actions.append(Emit(HostDownEvent(at=now + state.epoch, host=host.name, reason=stimulus.reason)))
@@ -76,7 +78,7 @@ def failed(state: State, stimulus: HostFailed, now: float, actions: list[Action]
         slot.state = slot_after(slot.state, "retired")  # it may never come up; if it does, it idles until the end
         if slot.outstanding:
             recall(state, slot, actions)
-    look_who_is_alone(state, now)
+    look_who_is_alone(state)
     assign(state, now, actions)
 
 

@@ -16,7 +16,7 @@ from .._hosts.base import Host
 from .._worker.facts import boot_id
 from ..config import HostAdded, HostRemoved
 from ..errors import PoolClosed, UsageError
-from .stimuli import Clock, HostCame, HostGone, RemoveHost
+from .stimuli import HostCame, HostGone, NoMoreHosts, RemoveHost
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -98,11 +98,13 @@ class Keeping:
             log.exception("the provider of hosts failed: the hosts that it gave stay")
             self._engine.notes.append(f"the provider of hosts failed ({type(error).__name__}): the hosts that it gave stay")
         finally:
-            self._engine.state.hosts_may_come = False
             close = getattr(provider, "aclose", None)
             if close is not None:
-                await close()
-        self._engine.feed(Clock())
+                try:
+                    await close()
+                except Exception:
+                    log.exception("the provider of hosts failed as it was closed")
+        self._engine.feed(NoMoreHosts())
 
     def _change(self, change: Any, make: Callable[[Any], Host]) -> None:
         if isinstance(change, HostAdded):

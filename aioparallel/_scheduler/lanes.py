@@ -29,7 +29,7 @@ assert CANCELLED not in BLAMED
 class Lane:
     """Tasks that may go to the same hosts, in order."""
 
-    __slots__ = ("allowed", "alone_until", "asked", "avoid", "isolated", "look_due", "queue", "selection", "since", "turn")
+    __slots__ = ("allowed", "asked", "avoid", "isolated", "look_due", "queue", "selection", "since", "turn")
 
     def __init__(self, queue: Queue, allowed: frozenset[str] | None, avoid: frozenset[str], selection: Any, isolated: bool) -> None:
         self.queue = queue
@@ -39,8 +39,6 @@ class Lane:
         self.selection = selection
         """The policy; None: the pool's."""
         self.isolated = isolated
-        self.alone_until = float("inf")
-        """When its tasks are given up, if none of its hosts is up until then."""
         self.turn = 0
         """How many tasks it has placed."""
         self.asked = 0

@@ -8,7 +8,7 @@ from .alone import look_who_is_alone
 from .assign import assign
 from .host_record import HostRecord
 from .lanes import sort_anew
-from .stimuli import Action, CloseHost, HostCame, HostGone, RemoveHost, Withdraw
+from .stimuli import Action, CloseHost, HostCame, HostGone, NoMoreHosts, RemoveHost, Withdraw
 
 if TYPE_CHECKING:
     from .state import State
@@ -27,6 +27,8 @@ def remove(state: State, stimulus: RemoveHost, now: float, actions: list[Action]
     host = state.hosts.get(stimulus.host)
     if host is None:
         return
+    if host.is_up:
+        host.lost_at = now
     host.leaving = True
     assert host.backlog is not None
     if stimulus.drain and host.backlog.attempts:
@@ -47,6 +49,7 @@ def gone(state: State, stimulus: HostGone, now: float, actions: list[Action]) ->
     host = state.hosts.pop(stimulus.host, None)
     if host is not None:
         state.endings.end_limbo(host, now, actions)
+        state.left_at = max(state.left_at, host.lost_at)
         _changed(state, now, actions)
 
 
@@ -54,5 +57,12 @@ def _changed(state: State, now: float, actions: list[Action]) -> None:
     """The hosts are others now: what waits may go elsewhere, or nowhere."""
     state.resized()
     sort_anew(state)
-    look_who_is_alone(state, now)
+    look_who_is_alone(state)
+    assign(state, now, actions)
+
+
+def no_more(state: State, _: NoMoreHosts, now: float, actions: list[Action]) -> None:
+    """No host will come by itself any more: what waits for one is told so."""
+    state.hosts_may_come = False
+    look_who_is_alone(state)
     assign(state, now, actions)

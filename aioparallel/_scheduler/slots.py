@@ -167,7 +167,7 @@ def died(state: State, stimulus: SlotDied, now: float, actions: list[Action]) ->
     if not started and not slot.done:
         hosts.start_failed(state, slot.host, death, now, actions)
     if host.failed is not None:
-        look_who_is_alone(state, now)
+        look_who_is_alone(state)
     if state.closing is None:
         near.replace(state, slot, now, actions)
         assign(state, now, actions)

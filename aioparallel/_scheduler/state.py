@@ -22,7 +22,7 @@ from ..errors import PoolClosed, TaskTimeout
 from ..events import CancelUnconfirmed, TaskSubmitted
 from ..status import IDLE, QUEUED, RUNNING, STOPPING
 from . import far as far_rules, hosts, leaving, near, slots
-from .alone import give_up, look_who_is_alone
+from .alone import give_up, look_whether_alone
 from .assign import assign
 from .backlog import Backlog
 from .choosing import short_of
@@ -53,6 +53,7 @@ from .stimuli import (
     HostGone,
     HostUp,
     Missed,
+    NoMoreHosts,
     Recalled,
     RemoveHost,
     SlotDied,
@@ -92,6 +93,8 @@ class State:
         self.short = 0.0
         self.has_far = self.hosts_may_come = False
         self.machine = ""
+        self.left_at = 0.0
+        """When a host that had been up left the pool."""
         self.lost_grace = lost_grace
         """So many seconds without a host that is up, and what waits is given up."""
         self.slots: dict[tuple[str, int], Slot] = {}
@@ -108,7 +111,7 @@ class State:
         self.watched = False
         """Whether somebody subscribes to events: else none is built."""
         self.endings = Endings(self)
-        self.silence_due = NEVER
+        self.silence_due = self.alone_due = NEVER
         self._timers = Timers()
         self.at = self._timers.at
         self._handlers = self._all_handlers()
@@ -138,6 +141,7 @@ class State:
             HostCame: partial(leaving.came, self),
             RemoveHost: partial(leaving.remove, self),
             HostGone: partial(leaving.gone, self),
+            NoMoreHosts: partial(leaving.no_more, self),
             FarUp: partial(far_rules.up, self),
             FarUnreachable: partial(far_rules.unreachable, self),
             FarRoundTrip: partial(far_rules.round_trip, self),
@@ -157,7 +161,7 @@ class State:
     @property
     def next_due(self) -> float:
         """When `Clock` is due (inf: not at all)."""
-        return min(self._timers.next_due, self.silence_due)
+        return min(self._timers.next_due, self.silence_due, self.alone_due)
 
     def backlog(self, host: str) -> Backlog:
         """Return what a far host was sent."""
@@ -216,7 +220,8 @@ class State:
         if self.closing is not None:
             self._refuse_waiting(now, actions)
         if self.has_far or not self.hosts:
-            look_who_is_alone(self, now)
+            look_whether_alone(self, self.main)
+            look_whether_alone(self, self.main_isolated)  # (those in lanes are looked at as they are placed)
         assign(self, now, actions)
 
     def _wanted(self, stimulus: Wanted, now: float, actions: list[Action]) -> None:
@@ -294,10 +299,10 @@ class State:
             elif kind == "spawn":
                 begin_wanted(self, self.wanted, now, actions)
                 assign(self, now, actions)
-            elif kind == "alone":
-                give_up(self, what, now, actions)
             elif kind == "look":
                 assign(self, now, actions)
+        if now >= self.alone_due:
+            give_up(self, now, actions)
         if now >= self.silence_due:
             call_back_from_silent(self, now, actions)
 

@@ -125,6 +125,10 @@ class FarUp(NamedTuple):
     machine: str
 
 
+class NoMoreHosts(NamedTuple):
+    """The provider of hosts has ended: none will come by itself any more."""
+
+
 class FarUnreachable(NamedTuple):
     """A far host could not be reached; it is tried again."""
 

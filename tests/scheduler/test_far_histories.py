@@ -353,7 +353,7 @@ class FarHistories(Histories):
                 continue
             hosts = [host for host in state.hosts.values() if allows(head, host)]
             may_serve = [host for host in hosts if serves(host) or (host.backlog is None and host.failed is None)]
-            assert may_serve or lane.alone_until < float("inf")
+            assert may_serve or state.alone_due < float("inf")
             assert lane.isolated or not hosts or any(host.failed is None or serves(host) for host in hosts)
             assert any(not host.leaving for host in hosts) or lane.allowed is None or state.hosts_may_come
             if lane.asked == head.id and lane.look_due > now:
