@@ -14,6 +14,7 @@ from .._jobs.task import Attempt
 from ..status import STARTING
 from . import choosing, near
 from .assign_far import fill as fill_far
+from .lanes import drop_empty
 from .ledger import MAX_DEPTH, Slot
 
 if TYPE_CHECKING:
@@ -25,21 +26,28 @@ def assign(state: State, now: float, actions: list[Action]) -> None:
     """Launch what can be launched now."""
     if state.closing is not None or not (state.queue or state.isolated or state.lanes):
         return
-    others = choosing.place_first_lanes(state, now, actions) if state.lanes else ()
+    state.claimed.clear()
     if choosing.matters(state):
-        choosing.place(state, state.main, now, actions)
-        if state.isolated:
-            choosing.place(state, state.main_isolated, now, actions)
+        choosing.place_in_order(state, [state.main, state.main_isolated, *state.lanes.values()], now, actions)
     elif state.queue or state.isolated:
+        oldest = min(task._queued for queue in (state.queue, state.isolated) if (task := queue.head()) is not None)
+        older, younger = choosing.split(state, oldest)
+        choosing.place_in_order(state, older, now, actions)
         _assign_all(state, now, actions)
+        choosing.place_in_order(state, younger, now, actions)
+    else:
+        choosing.place_in_order(state, list(state.lanes.values()), now, actions)
     if state.lanes:
-        choosing.place_lanes(state, others, now, actions)
+        drop_empty(state)
 
 
 def _assign_all(state: State, now: float, actions: list[Action]) -> None:
     waiting = len(state.queue) + len(state.isolated)
     limit = state.max_tasks_per_slot
-    open_slots = [slot for slot in state.slots.values() if slot.room(limit)]
+    if state.isolated:
+        near.claim_for_isolated(state)
+    claimed = state.claimed
+    open_slots = [slot for slot in state.slots.values() if slot.room(limit) and not (claimed and slot.outstanding and slot.host in claimed)]
     missing = waiting - sum(not slot.outstanding for slot in open_slots)
     if state.isolated:
         fresh = sum(not slot.launched and not slot.outstanding for slot in open_slots)

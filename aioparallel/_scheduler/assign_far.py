@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 def fill(state: State, now: float, actions: list[Action]) -> None:
     """Send to far hosts what waits, each its even share, the one where it would begin first before the others."""
-    queue = state.queue
+    queue, claimed = state.queue, state.claimed
     hosts = [host.backlog for host in state.hosts.values() if host.backlog is not None and host.is_up]
     hosts.sort(key=lambda backlog: backlog.wait(now))
+    isolated, head = state.isolated.head(), queue.head()
+    if isolated is not None and (head is None or isolated._queued <= head._queued):
+        _fill_isolated(state, hosts, now, actions)
     left = sum(backlog.power for backlog in hosts)
     for backlog in hosts:
         if not queue:
@@ -28,7 +31,7 @@ def fill(state: State, now: float, actions: list[Action]) -> None:
         batch: list[Attempt] = []
         while len(batch) < share and (task := queue.head()) is not None:
             estimate = state.estimate(task) / backlog.weight
-            if not backlog.takes(task, estimate):
+            if not backlog.takes(task, estimate) or (backlog.host in claimed and len(backlog.attempts) >= backlog.width):
                 break
             queue.pop()
             batch.append(attempt(task, backlog, estimate, now))

@@ -1,5 +1,8 @@
 """Tasks are placed one by one, where a policy chooses among hosts.
 
+Guarantees
+    Whoever waits longest is placed first. While one waits for a slot of a host, nobody younger is sent there ahead, so a slot falls idle.
+
 How it works
     The policy is asked for the task that waits first, with the hosts that are up and allowed. One that chooses to wait, or for a host
     without room, is asked again when something changes, or when the task would have been done elsewhere. A policy that raises is logged
@@ -9,16 +12,16 @@ How it works
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .._jobs.task import Attempt, Task
 from ..policies import NAMED, HostView, LeastLoaded, TaskView
+from ..status import RETIRING
 from . import near
 from .alone import tell_hopeless
 from .assign_far import attempt as far_attempt, launch as far_launch
 from .backlog import Backlog
-from .lanes import Lane, drop_empty
+from .lanes import Lane
 from .ledger import Slot
 
 if TYPE_CHECKING:
@@ -52,26 +55,23 @@ def short_of(state: State) -> float:
     return SHORT * sum(host.width for host in up) * max(weights) / min(weights) + 1
 
 
-def place_first_lanes(state: State, now: float, actions: list[Action]) -> list[Lane]:
-    """Place what waits in lanes for longer than what may go anywhere; return the other lanes."""
-    head = state.queue.head()
-    before = head._queued if head is not None else float("inf")
-    others: list[Lane] = []
-    for lane in list(state.lanes.values()):
-        task = lane.queue.head()
-        if task is not None and task._queued < before:
-            place(state, lane, now, actions)
-        else:
-            others.append(lane)
-    return others
+def split(state: State, moment: float) -> tuple[list[Lane], list[Lane]]:
+    """Return the lanes in which something waits since before a moment, and the others."""
+    older: list[Lane] = []
+    younger: list[Lane] = []
+    for lane in state.lanes.values():
+        head = lane.queue.head()
+        (older if head is not None and head._queued < moment else younger).append(lane)
+    return older, younger
 
 
-def place_lanes(state: State, lanes: Iterable[Lane], now: float, actions: list[Action]) -> None:
-    """Place what waits in these lanes, and forget those in which nothing does."""
-    for lane in lanes:
-        if lane.queue:
-            place(state, lane, now, actions)
-    drop_empty(state)
+def place_in_order(state: State, lanes: list[Lane], now: float, actions: list[Action]) -> None:
+    """Place what waits in lanes, where something has waited longest first."""
+    waiting = [(head._queued, lane) for lane in lanes if (head := lane.queue.head()) is not None]
+    if len(waiting) > 1:
+        waiting.sort(key=lambda entry: entry[0])
+    for _, lane in waiting:
+        place(state, lane, now, actions)
 
 
 def place(state: State, lane: Lane, now: float, actions: list[Action]) -> None:
@@ -81,9 +81,11 @@ def place(state: State, lane: Lane, now: float, actions: list[Action]) -> None:
         tell_hopeless(state, lane, now, actions)
         return
     sent: dict[Any, list[Attempt]] = {}
+    claimed: list[HostRecord] = []
     while (task := lane.queue.head()) is not None:
         places = {host.name: _opening(state, host, task) for host in hosts}
         if not _mark_room(state, hosts, places, now):
+            claimed = hosts
             break
         host = _choose(state, lane, task, hosts, now)
         if host is None:
@@ -99,6 +101,9 @@ def place(state: State, lane: Lane, now: float, actions: list[Action]) -> None:
     if lane.isolated and lane.queue:
         for host in hosts:
             near.make_room(state, len(lane.queue), host.near_slots(), actions)
+        if any(slot.state == RETIRING for host in hosts for slot in host.near_slots()):
+            claimed = [host for host in claimed if host.backlog is not None]
+    state.claimed.update(host.name for host in claimed)
     for place, batch in sent.items():
         if isinstance(place, Backlog):
             far_launch(state, place, batch, actions)
@@ -111,7 +116,7 @@ def _opening(state: State, host: HostRecord, task: Task[Any]) -> Slot | Backlog 
     if host.backlog is None:
         return near.opening(state, host, task, estimate)
     backlog = host.backlog
-    if task._options.isolate:
+    if task._options.isolate or host.name in state.claimed:
         return backlog if len(backlog.attempts) < backlog.width else None
     return backlog if backlog.takes(task, estimate) else None
 

@@ -52,7 +52,7 @@ def opening(state: State, host: HostRecord, task: Task[Any], estimate: float) ->
     empty = [slot for slot in slots if not slot.outstanding]
     if empty:
         return next((slot for slot in empty if slot.state == IDLE), empty[0])
-    if free_index(state, host, state.now) is not None:
+    if host.name in state.claimed or free_index(state, host, state.now) is not None:
         return None
     return min((slot for slot in slots if slot.takes(task, estimate)), key=lambda slot: slot.load, default=None)
 
@@ -113,6 +113,15 @@ def recall(state: State, place: Place, actions: list[Action]) -> None:
     """Call back what a slot has not begun. Until it is known what that was, no more may be sent behind it."""
     state.slots[place.host, place.index].stuck = True
     actions.append(Recall(place.host, place.index))
+
+
+def claim_for_isolated(state: State) -> None:
+    """Where an isolated task waits for longer than all others, have a slot fall idle for it, if none is on its way."""
+    isolated, head = state.isolated.head(), state.queue.head()
+    if isolated is None or (head is not None and head._queued < isolated._queued):
+        return
+    is_coming = any(slot.state == RETIRING or not slot.launched for slot in state.slots.values())
+    state.claimed.update(host.name for host in state.hosts.values() if host.backlog is not None or not is_coming)
 
 
 def make_room(state: State, wanted: int, slots: list[Slot], actions: list[Action]) -> None:

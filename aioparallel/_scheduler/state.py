@@ -88,6 +88,8 @@ class State:
         self.selection = selection
         """The policy that chooses hosts; None: LeastLoaded, and where much waits a quicker rule that comes to the same."""
         self.random, self.bad_policies = Random(seed), set[int]()  # noqa: S311 - for policies
+        self.claimed = set[str]()
+        """Hosts where a task waits for a slot: while work is assigned, no younger one is sent there ahead."""
         self.layout = object()
         """Another one whenever hosts come or go."""
         self.short = 0.0
