@@ -65,6 +65,9 @@ class Options(Record):
     def __init__(self, **values: Any) -> None:
         if "hosts" in values:
             values["hosts"] = _as_names(values["hosts"])
+        for name in ("labels", "locality"):
+            if isinstance(given := values.get(name), Mapping):
+                values[name] = dict(given)  # what is changed later changes no call
         super().__init__(**values)
         self._check()
         self._check_placement()

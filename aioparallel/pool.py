@@ -193,6 +193,7 @@ class Pool(Submitter):
 
         If cancelled: the rest is killed.
         """
+        _check_timeout(timeout)
         if self._phase == "closed":
             return self._drained
         self._check_here()
@@ -240,6 +241,7 @@ class Pool(Submitter):
         for name, number in (("slots", slots), ("hosts", hosts)):
             if number is not None and (type(number) is not int or number < 1):
                 raise ValueError(f"{name}={number!r}: give a number of {name} (1 or more), or None")
+        _check_timeout(timeout)
         if (wanted := slots or 0) > self._settings.local_slots and not self._settings.hosts:
             raise ValueError(f"slots={slots}: this pool has {self._settings.local_slots} at the most; ask for more with local=")
         if self._phase == "new":
@@ -291,7 +293,10 @@ class Pool(Submitter):
         machine. If cancelled: the host goes all the same.
         """
         self._check_here()
-        await self._engine.keeping.remove(host if isinstance(host, str) else host.name, drain)
+        name: Any = host if isinstance(host, str) else getattr(host, "name", None)
+        if not isinstance(name, str):
+            raise TypeError(f"remove_host({host!r}): give a host's name, or what pool.hosts has of it")
+        await self._engine.keeping.remove(name, drain)
 
     @property
     def hosts(self) -> Mapping[str, HostView]:
@@ -392,3 +397,9 @@ class Pool(Submitter):
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
         finally:  # `-W error` makes it raise
             self._engine.abandon()
+
+
+def _check_timeout(timeout: object) -> None:
+    """Raise for what are no seconds: before anything is done."""
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0):
+        raise ValueError(f"timeout={timeout!r}: give seconds, 0 or more, or None for no limit")

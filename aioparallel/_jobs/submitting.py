@@ -119,7 +119,7 @@ class PoolView(Submitter):
         self._options = options
 
     def __repr__(self) -> str:
-        names = ("timeout", "deadline", "retries", "memory", "grace", "isolate", "hosts", "labels")
+        names = ("timeout", "deadline", "retries", "memory", "idempotent", "grace", "isolate", "hosts", "labels", "locality", "selection")
         changed = {name: getattr(self._options, name) for name in names}
         shown = ", ".join(f"{name}={value}" for name, value in changed.items() if value != getattr(DEFAULTS, name))
         return f"<options({shown}) of {self._pool!r}>"

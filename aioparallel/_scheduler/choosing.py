@@ -12,6 +12,7 @@ How it works
 from __future__ import annotations
 
 import logging
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 from .._jobs.task import Attempt, Task
@@ -21,7 +22,7 @@ from . import near
 from .alone import tell_hopeless
 from .assign_far import attempt as far_attempt, launch as far_launch
 from .backlog import Backlog
-from .lanes import Lane
+from .lanes import Lane, interrupt, policy_key
 from .ledger import Slot
 
 if TYPE_CHECKING:
@@ -35,7 +36,11 @@ SHORT = 4
 """While fewer tasks wait than so many for each slot (of the slowest, where hosts differ), it matters where each goes."""
 LOOK_SECONDS = 0.002
 """A policy of the user's that has a task wait is asked again after this, at the soonest."""
+LOOK_AGAIN = 0.25
+"""Beyond that it is asked again after this part of the time that the task has waited."""
 LONGEST_LOOK = 1.0
+MAX_ROTAS = 1000
+"""Of so many policies it is known how many tasks they placed."""
 _LEAST_LOADED = LeastLoaded()
 
 
@@ -91,7 +96,7 @@ def place(state: State, lane: Lane, now: float, actions: list[Action]) -> None:
         if host is None:
             break
         lane.queue.pop()
-        lane.turn += 1
+        _count_turn(state, lane)
         place = places[host.name]
         if place is None:
             index = near.free_index(state, host, now)
@@ -109,6 +114,19 @@ def place(state: State, lane: Lane, now: float, actions: list[Action]) -> None:
             far_launch(state, place, batch, actions)
         else:
             near.launch(state, place, batch, now, actions)
+
+
+def _rota(state: State, lane: Lane) -> Hashable:
+    """Return by what the turns of a lane's policy are counted: lanes come and go, and those of one policy among the same hosts go on."""
+    return policy_key(lane.selection or state.selection), lane.allowed
+
+
+def _count_turn(state: State, lane: Lane) -> None:
+    """A policy has placed one more task. Those that did not for longest are forgotten."""
+    turns, rota = state.turns, _rota(state, lane)
+    turns[rota] = turns.pop(rota, 0) + 1
+    if len(turns) > MAX_ROTAS:
+        del turns[next(iter(turns))]
 
 
 def _opening(state: State, host: HostRecord, task: Task[Any]) -> Slot | Backlog | None:
@@ -142,7 +160,7 @@ def _choose(state: State, lane: Lane, task: Task[Any], hosts: list[HostRecord], 
         avoid=lane.avoid,
         locality=task._options.locality,
         waited=now - lane.since if lane.asked == task._id else 0.0,
-        turn=lane.turn,
+        turn=state.turns.get(_rota(state, lane), 0),
         draw=state.random.random(),
     )
     views = [host.view for host in hosts]
@@ -156,24 +174,26 @@ def _choose(state: State, lane: Lane, task: Task[Any], hosts: list[HostRecord], 
         lane.asked, lane.since = task._id, now
     if lane.look_due <= now:
         soonest = min(view.estimate / host.weight for host in hosts if host.room)
-        least = 0.0 if isinstance(policy, LeastLoaded) else LOOK_SECONDS
+        least = 0.0 if isinstance(policy, LeastLoaded) else max(LOOK_SECONDS, LOOK_AGAIN * (now - lane.since))
         lane.look_due = now + min(max(soonest, least), LONGEST_LOOK)
-        state.at(lane.look_due, "look", None)
+    state.look_due = min(state.look_due, lane.look_due)
     return None
 
 
 def _ask(state: State, policy: Any, task: TaskView, views: list[HostView]) -> HostView | None:
+    error: BaseException | None
     try:
         chosen = policy(task, views)
-    except Exception:  # noqa: BLE001 - it is said below
-        wrong = "failed"
-        error = True
+    except BaseException as raised:  # noqa: BLE001 - it is said below; what was decided before it must not be lost
+        interrupt(state, raised)
+        wrong, error = "failed", raised
     else:
         if chosen is None or any(chosen is view for view in views):
             return chosen  # type: ignore[no-any-return]
-        wrong, error = f"returned {type(chosen).__qualname__}, and not one of the hosts it was given or None", False
-    if id(policy) not in state.bad_policies:
-        state.bad_policies.add(id(policy))
+        wrong, error = f"returned {type(chosen).__qualname__}, and not one of the hosts it was given or None", None
+    if policy_key(policy) not in state.bad_policies:
+        if len(state.bad_policies) < MAX_ROTAS:
+            state.bad_policies.add(policy_key(policy))
         log.error("the selection policy %s: LeastLoaded() decides where it does", wrong, exc_info=error)
     return _LEAST_LOADED(task, views)
 

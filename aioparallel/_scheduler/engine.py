@@ -203,10 +203,14 @@ class Engine(NearNews):
             raise
         finally:
             self._feeding = False
-        if self.state.next_due < self._timer_at:
+        state = self.state
+        if state.next_due < self._timer_at:
             self._arm()
         if self._waiters:
             self._wake_waiters()
+        if state.interrupt is not None:
+            interrupt, state.interrupt = state.interrupt, None
+            raise interrupt
 
     def _go_on(self) -> None:
         self.feed(Clock())
@@ -285,19 +289,24 @@ class Engine(NearNews):
         far = sum(slot.pid is not None for host in self.state.hosts.values() if host.backlog for slot in host.backlog.slots.values())
         return far + sum(slot.pid is not None and slot.state != RETIRING for slot in self.state.slots.values()) >= slots
 
+    def _look(self) -> None:
+        """Take in what was submitted, if somebody looks in the pool's own loop; another thread, or a forked child, must not."""
+        if asyncio._get_running_loop() is self.loop:
+            self.take_in()
+
     def load(self) -> tuple[int, int]:
         """Return (busy slots, queued tasks)."""
-        self.take_in()
+        self._look()
         return overview.busy(self.state), overview.queued(self.state)
 
     def status(self, name: str, phase: str, uptime: float) -> PoolStatus:
         """Return what `Pool.status` shows."""
-        self.take_in()
+        self._look()
         return overview.status(self.state, tuple(self.notes), name, phase, self.slots(), uptime)
 
     def slot_states(self) -> tuple[SlotStatus, ...]:
         """Return what `Pool.slots` shows."""
-        self.take_in()
+        self._look()
         return overview.slots(self.state)
 
     def check_placement(self, options: Options) -> None:

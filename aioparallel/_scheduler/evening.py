@@ -57,8 +57,8 @@ def withdraw(backlog: Backlog, count: int, actions: list[Action]) -> None:
 
 def even_out(state: State, distance: float, actions: list[Action]) -> None:
     """A slot, so many seconds away (and back), has nothing to do: if nothing waits here, call back what waits elsewhere."""
-    if state.queue or state.isolated or state.lanes:
-        return
+    if state.queue or state.isolated:
+        return  # (what waits in lanes could not go there)
     worth = EVEN_SECONDS + distance
     fullest = max(state.slots.values(), key=Slot.behind, default=None)
     if fullest is not None and fullest.behind() >= worth and not fullest.stuck:

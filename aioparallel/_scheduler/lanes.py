@@ -8,6 +8,7 @@ How it works
 from __future__ import annotations
 
 import logging
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 from .._jobs.task import Task
@@ -29,7 +30,7 @@ assert CANCELLED not in BLAMED
 class Lane:
     """Tasks that may go to the same hosts, in order."""
 
-    __slots__ = ("allowed", "asked", "avoid", "isolated", "look_due", "queue", "selection", "since", "turn")
+    __slots__ = ("allowed", "asked", "avoid", "isolated", "look_due", "queue", "selection", "since")
 
     def __init__(self, queue: Queue, allowed: frozenset[str] | None, avoid: frozenset[str], selection: Any, isolated: bool) -> None:
         self.queue = queue
@@ -39,8 +40,6 @@ class Lane:
         self.selection = selection
         """The policy; None: the pool's."""
         self.isolated = isolated
-        self.turn = 0
-        """How many tasks it has placed."""
         self.asked = 0
         """The id of the task that a policy was asked for and had wait."""
         self.since = 0.0
@@ -65,11 +64,26 @@ def queue_of(state: State, task: Task[Any]) -> Queue:
     if not avoid and not options.is_placed:
         return state.isolated if options.isolate else state.queue
     allowed = allowed_by(state, options) if options.is_placed else None
-    key = (allowed, avoid, None if options.selection is None else id(options.selection), options.isolate)
+    key = (allowed, avoid, policy_key(options.selection), options.isolate)
     lane = state.lanes.get(key)
     if lane is None:
         lane = state.lanes[key] = Lane(Queue(), allowed, avoid, options.selection, options.isolate)
     return lane.queue
+
+
+def policy_key(selection: Any) -> Hashable:
+    """Return what is the same for policies that decide alike: itself where that can be, else its id."""
+    try:
+        hash(selection)
+    except Exception:  # noqa: BLE001 - it is the user's
+        return id(selection)
+    return selection  # type: ignore[no-any-return]
+
+
+def interrupt(state: State, raised: BaseException) -> None:
+    """A hook of the user's raised: a KeyboardInterrupt is raised again when everything that was decided has been done."""
+    if isinstance(raised, KeyboardInterrupt):
+        state.interrupt = raised
 
 
 def avoided(task: Task[Any]) -> frozenset[str]:
@@ -87,13 +101,13 @@ def allowed_by(state: State, options: Options) -> frozenset[str] | None:
     """Return the names of the hosts that options allow; None: all."""
     known: tuple[object, frozenset[str] | None] | None = options.__dict__.get("_allowed")
     if known is None or known[0] is not state.layout:
-        names = [host.name for host in state.hosts.values() if not host.leaving and allows(options, host)]
+        names = [host.name for host in state.hosts.values() if not host.leaving and allows(state, options, host)]
         unbound = options.hosts is None and options.labels is None and options.locality is None
         options.__dict__["_allowed"] = known = (state.layout, None if unbound else frozenset(names))
     return known[1]
 
 
-def allows(options: Options, host: HostRecord) -> bool:
+def allows(state: State, options: Options, host: HostRecord) -> bool:
     """Return whether options allow a host. A predicate that raises allows nothing, and is said to."""
     hosts, labels, locality = options.hosts, options.labels, options.locality
     if labels is not None and any(host.labels.get(name) != value for name, value in labels.items()):
@@ -103,8 +117,13 @@ def allows(options: Options, host: HostRecord) -> bool:
     if not callable(hosts):
         return hosts is None or host.name in hosts
     try:
-        return bool(hosts(host.view))
-    except Exception:
+        verdict: Any = hosts(host.view)
+        if hasattr(verdict, "__await__"):
+            verdict.close()
+            raise TypeError("it is async, and nobody can wait for it here: give a plain function")  # noqa: TRY301 - it is said below
+        return bool(verdict)
+    except BaseException as raised:
+        interrupt(state, raised)
         log.exception("the predicate in options(hosts=) failed for host %s, which is taken as not allowed", host.name)
         return False
 
@@ -115,8 +134,8 @@ def sort_anew(state: State) -> None:
     lanes = state.all_lanes() if len(state.hosts) <= 2 else state.lanes.values()  # where there is one host only, none is avoided
     waiting = [task for lane in lanes for task in lane.queue.take_all()]
     state.lanes.clear()
-    for task in sorted(waiting, key=lambda task: task._queued):
-        queue_of(state, task).push(task)
+    for task in sorted(waiting, key=lambda task: (task._queued, task._id), reverse=True):
+        queue_of(state, task).push_front(task)
 
 
 def drop_empty(state: State) -> None:

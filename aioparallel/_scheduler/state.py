@@ -87,7 +87,11 @@ class State:
         self.now = 0.0
         self.selection = selection
         """The policy that chooses hosts; None: LeastLoaded, and where much waits a quicker rule that comes to the same."""
-        self.random, self.bad_policies = Random(seed), set[int]()  # noqa: S311 - for policies
+        self.random, self.bad_policies = Random(seed), set[Any]()  # noqa: S311 - for policies
+        self.turns: dict[Any, int] = {}
+        """How many tasks each policy has placed, by what lanes of its go to."""
+        self.interrupt: KeyboardInterrupt | None = None
+        """What a hook of the user's raised: to be raised again once everything is done."""
         self.claimed = set[str]()
         """Hosts where a task waits for a slot: while work is assigned, no younger one is sent there ahead."""
         self.layout = object()
@@ -113,7 +117,7 @@ class State:
         self.watched = False
         """Whether somebody subscribes to events: else none is built."""
         self.endings = Endings(self)
-        self.silence_due = self.alone_due = NEVER
+        self.silence_due = self.alone_due = self.look_due = NEVER
         self._timers = Timers()
         self.at = self._timers.at
         self._handlers = self._all_handlers()
@@ -163,7 +167,7 @@ class State:
     @property
     def next_due(self) -> float:
         """When `Clock` is due (inf: not at all)."""
-        return min(self._timers.next_due, self.silence_due, self.alone_due)
+        return min(self._timers.next_due, self.silence_due, self.alone_due, self.look_due)
 
     def backlog(self, host: str) -> Backlog:
         """Return what a far host was sent."""
@@ -301,8 +305,9 @@ class State:
             elif kind == "spawn":
                 begin_wanted(self, self.wanted, now, actions)
                 assign(self, now, actions)
-            elif kind == "look":
-                assign(self, now, actions)
+        if now >= self.look_due:
+            self.look_due = NEVER
+            assign(self, now, actions)
         if now >= self.alone_due:
             give_up(self, now, actions)
         if now >= self.silence_due:

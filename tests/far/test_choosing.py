@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -152,3 +153,50 @@ async def test_what_waits_behind_a_long_task_far_away_is_taken_back(tmp_path: Pa
         assert not tasks[30].done()
         (tmp_path / "go").touch()
         await tasks[30]
+
+
+async def test_a_call_is_restricted_as_it_was_written() -> None:
+    async with ready(Loopback("a", slots=1, labels={"gpu": "yes"}), local=1) as pool:
+        labels, locality = {"gpu": "yes"}, {"local": -1}
+        views = pool.options(labels=labels), pool.options(locality=locality)
+        labels["gpu"], locality["local"] = "no", 0
+        await pool.add_host(Loopback("b", slots=1))
+        await pool.remove_host("b")
+        assert [await view.submit(where) for view in views] == ["a", "a"]
+
+
+async def test_a_predicate_that_is_async_allows_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async def allow(host: HostView) -> bool:
+        return True
+
+    async with ready(Loopback("a", slots=1)) as pool:
+        with pytest.raises(UsageError, match="no host of this pool is allowed"):
+            pool.options(hosts=allow)
+    (said,) = [record for record in caplog.records if "the predicate" in record.message]
+    assert said.exc_info is not None and "it is async" in str(said.exc_info[1])
+
+
+async def test_what_cannot_be_is_refused_before_anything_is_done() -> None:
+    async with ready(Loopback("a", slots=1)) as pool:
+        for timeout in ("5", -1, float("nan"), True):
+            with pytest.raises(ValueError, match="give seconds, 0 or more"):
+                await pool.drain(timeout)  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match="give seconds, 0 or more"):
+                await pool.ready(timeout=timeout)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"remove_host\(3\): give a host's name"):
+            await pool.remove_host(3)  # type: ignore[arg-type]
+        assert await pool.submit(abs, -3) == 3
+        assert "locality={'a': 1}" in repr(pool.options(locality={"a": 1}))
+
+
+async def test_who_looks_from_another_thread_changes_nothing() -> None:
+    async with ready(Loopback("a", slots=1), local=1) as pool:
+        taken: list[int] = []
+        handle = pool._engine.state.handle
+        pool._engine.state.handle = lambda *more: taken.append(threading.get_ident()) or handle(*more)  # type: ignore[method-assign, func-returns-value]
+        tasks = [pool.submit(abs, -n) for n in range(10)]
+        looking = threading.Thread(target=lambda: (pool.status(), list(pool.slots), repr(pool)))
+        looking.start()
+        looking.join()
+        assert await asyncio.gather(*tasks) == list(range(10))
+        assert set(taken) == {threading.get_ident()}
