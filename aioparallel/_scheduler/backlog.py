@@ -17,6 +17,8 @@ FAR = -1
 """The number of a slot that is not known."""
 FILL_SECONDS = 0.004
 """Beyond the round trip, so much work (by estimate) is sent ahead for each slot."""
+NEARLY = 0.75
+"""A host that has so much of that ahead counts as full where many lanes would have to be looked at."""
 
 
 class FarSlot:
@@ -102,6 +104,12 @@ class Backlog:
         if estimate > AHEAD_SECONDS or self.stuck or is_big(task):
             return False
         return self.load + estimate <= self.width * (self.round_trip + FILL_SECONDS)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it takes no task worth a look."""
+        busy = len(self.attempts) >= self.width
+        return busy and (self.stuck or self.load >= NEARLY * self.width * (self.round_trip + FILL_SECONDS))
 
     def add(self, attempt: Attempt, now: float) -> None:
         """Take note of an attempt that is sent."""

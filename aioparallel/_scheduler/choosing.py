@@ -39,6 +39,8 @@ LOOK_SECONDS = 0.002
 LOOK_AGAIN = 0.25
 """Beyond that it is asked again after this part of the time that the task has waited."""
 LONGEST_LOOK = 1.0
+FEW_LANES = 8
+"""Where there are more, those of which all hosts are full are passed over."""
 MAX_ROTAS = 1000
 """Of so many policies it is known how many tasks they placed."""
 _LEAST_LOADED = LeastLoaded()
@@ -72,11 +74,22 @@ def split(state: State, moment: float) -> tuple[list[Lane], list[Lane]]:
 
 def place_in_order(state: State, lanes: list[Lane], now: float, actions: list[Action]) -> None:
     """Place what waits in lanes, where something has waited longest first."""
+    full = {host.name for host in state.hosts.values() if host.is_full} if len(lanes) > FEW_LANES else set[str]()
+    if full:
+        lanes = [lane for lane in lanes if not _is_shut(lane, full)]
     waiting = [(head._queued, lane) for lane in lanes if (head := lane.queue.head()) is not None]
     if len(waiting) > 1:
         waiting.sort(key=lambda entry: entry[0])
     for _, lane in waiting:
-        place(state, lane, now, actions)
+        if not _is_shut(lane, full):
+            place(state, lane, now, actions)
+            if len(lanes) > FEW_LANES:
+                full.update(host.name for host in lane.hosts(state) if host.is_full)
+
+
+def _is_shut(lane: Lane, full: set[str]) -> bool:
+    """Return whether none of a lane's hosts takes anything."""
+    return bool(lane.allowed) and not lane.isolated and full.issuperset(lane.allowed or ())
 
 
 def place(state: State, lane: Lane, now: float, actions: list[Action]) -> None:

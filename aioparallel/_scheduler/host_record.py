@@ -10,6 +10,7 @@ from ..policies import HostView
 from ..status import RETIRING, UNCONFIRMED
 from .backlog import Backlog
 from .ledger import Slot
+from .near import free_index
 
 if TYPE_CHECKING:
     from .state import State
@@ -67,6 +68,16 @@ class HostRecord:
         if self.leaving or self.down:
             return False
         return self.width > 0 if self.failed is None else any(slot.serves for slot in self.near_slots())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is up and takes nothing more, or hardly anything."""
+        if self.backlog is not None:
+            return self.is_up and self.backlog.is_full
+        state = self._state
+        if len(self.near_slots()) < self.slots and free_index(state, self, state.now) is not None:
+            return False
+        return self.is_up and not any(slot.room(state.max_tasks_per_slot) for slot in self.near_slots())
 
     @property
     def is_local(self) -> bool:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import pytest
 
+from aioparallel._scheduler import choosing
 from aioparallel._scheduler.choosing import LONGEST_LOOK
+from aioparallel._scheduler.lanes import Lane
 from aioparallel._scheduler.stimuli import FarUp, HostGone
 from aioparallel.policies import RoundRobin
 from aioparallel.testing import Simulation
@@ -136,3 +139,22 @@ def test_work_is_evened_out_though_something_waits_for_a_host_that_is_down() -> 
     second.answer(seconds=0.004)
     second.answer(seconds=0.004)
     assert [len(slot.outstanding) for slot in (first, second)] == [1, 1]
+
+
+def test_lanes_of_which_all_hosts_are_full_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"h{number}" for number in range(20)]
+    sim = pool(*names)
+    for name in names:
+        sim.feed(FarUp(name, 1, ""))
+    for one, other in combinations(names, 2):
+        sim.submit(hosts=[one, other])
+    looked: list[Lane] = []
+    place = choosing.place
+    monkeypatch.setattr(choosing, "place", lambda state, lane, *more: (looked.append(lane), place(state, lane, *more)))
+    last = sim.submit(hosts=["h0"])
+    assert len(sim.state.lanes) > 100
+    assert looked == [] and last.state == "queued"
+    down(sim, "h0")
+    looked.clear()
+    sim.feed(FarUp("h0", 1, ""))
+    assert 0 < len(looked) < 30
