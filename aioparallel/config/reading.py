@@ -100,6 +100,8 @@ def _check_owner(place: str) -> None:
 
 
 def _text(path: str, named: str) -> str:
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):  # a pipe, say, from which nothing ever comes
+        raise ConfigError(f"{path}: {named}it is no file: give the path of a TOML file, or None to look for {NAME}", path)
     try:
         with open(path, "rb") as file:
             data = file.read()

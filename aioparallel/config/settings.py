@@ -81,7 +81,9 @@ class Settings(Record):
         if local == "serial" and self.hosts:
             raise ValueError('local="serial" runs everything in this process: give no hosts=')
         if local is not None and local != "serial" and (type(local) is not int or local < (0 if self.hosts else 1)):
-            raise ValueError(f'local={local!r}: give the number of slots (1 or more), None for one per usable CPU, or "serial"')
+            raise ValueError(
+                f'local={local!r}: give the number of slots (1 or more), None for one per usable CPU, or "serial" (0 needs hosts=)'
+            )
         if most is not None and (type(most) is not int or most < 1):
             raise ValueError(f"max_tasks_per_slot={most!r}: give a number of tasks (1 or more), or None for no limit")
         if self.reserve is not None and (type(self.reserve) is not int or self.reserve < 0):

@@ -81,7 +81,7 @@ def test_the_files_of_the_documents_are_right(project: Path) -> None:
 
 WRONG: list[tuple[str, int, str]] = [
     # what is said stands whole, up to where it is cut by an ellipsis
-    ('\nlocal = "four"', 2, 'local = "four": give the number of slots (1 or more), leave it out for one per usable CPU, or "serial"'),
+    ('\nlocal = "four"', 2, 'local = "four": give the number of slots (1 or more), leave it out for one per usable CPU, or "serial" (0 needs hosts=)'),
     ("seed = 1.5", 1, "seed = 1.5: give an int, or leave it out to have one drawn"),
     ("reserve = -1", 1, "reserve = -1: give a number of CPUs (0 or more), or leave it out ..."),
     ("lost_grace = inf", 1, "lost_grace = inf: give seconds above 0"),
@@ -186,6 +186,9 @@ def check(said: str, line: int | None, path: str | None = "aioparallel.toml") ->
 def test_a_file_that_cannot_be_read(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"^no\.toml: it cannot be read \(No such file or directory\): give the path of a TOML file"):
         Pool.from_config("no.toml")
+    os.mkfifo(project / "pipe.toml")
+    with pytest.raises(ConfigError, match="it is no file: give the path of a TOML file"):
+        read_config(project / "pipe.toml")
     with pytest.raises(ConfigError, match="Is a directory"):
         Pool.from_config(project)
     with pytest.raises(ConfigError, match="No such file"):

@@ -42,7 +42,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"extras": b""}, TypeError, r"options\(\) has no 'extras'"),
 ]
 WRONG_POOLS: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"local": 0}, ValueError, "local=0: give the number of slots"),
+    ({"local": 0}, ValueError, "local=0: give the number of slots .* \\(0 needs hosts=\\)"),
     ({"local": -2}, ValueError, "local=-2"),
     ({"local": 2.0}, ValueError, "local=2.0"),
     ({"local": True}, ValueError, "local=True"),
