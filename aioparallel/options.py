@@ -67,7 +67,7 @@ class Options(Record):
             values["hosts"] = _as_names(values["hosts"])
         for name in ("labels", "locality"):
             if isinstance(given := values.get(name), Mapping):
-                values[name] = dict(given)  # what is changed later changes no call
+                values[name] = dict(cast("Any", given))  # what is changed later changes no call
         super().__init__(**values)
         self._check()
         self._check_placement()

@@ -242,8 +242,8 @@ class Pool(Submitter):
             if number is not None and (type(number) is not int or number < 1):
                 raise ValueError(f"{name}={number!r}: give a number of {name} (1 or more), or None")
         _check_timeout(timeout)
-        if (wanted := slots or 0) > self._settings.local_slots and not self._settings.hosts:
-            raise ValueError(f"slots={slots}: this pool has {self._settings.local_slots} at the most; ask for more with local=")
+        wanted = slots or 0
+        self._check_possible(wanted, hosts or 0)
         if self._phase == "new":
             await self._open()
         self._check_here()
@@ -261,6 +261,20 @@ class Pool(Submitter):
             raise HostError(*engine.failed)
         return self
 
+    def _check_possible(self, slots: int, hosts: int) -> None:
+        """Raise ValueError for more slots or hosts than there will be."""
+        settings = self._settings
+        if self._phase == "open":
+            far = sum(host.far for host in self._engine.hosts.values())
+            endless = self._engine.state.hosts_may_come
+        else:
+            endless = isinstance(settings.hosts, AsyncIterable)
+            far = 0 if endless else len(settings.hosts)
+        if slots > settings.local_slots and not far and not endless:
+            raise ValueError(f"slots={slots}: this pool has {settings.local_slots} at the most; ask for more with local=")
+        if hosts > far + (settings.local_slots > 0) and not endless:
+            raise ValueError(f"hosts={hosts}: this pool has {far + (settings.local_slots > 0)}; more come with hosts= or add_host()")
+
     # --- hosts
 
     async def add_host(self, host: str | SSH | Any) -> HostView:
@@ -270,6 +284,8 @@ class Pool(Submitter):
         stays.
         """
         self._check_here()
+        if self._settings.serial:
+            raise UsageError('local="serial" runs everything in this process: make a pool with hosts=')
         added = self._make_host(host)
         engine = self._engine
         engine.keeping.add(added)

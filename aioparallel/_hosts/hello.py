@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from .._wire.messages import PROTOCOL
@@ -26,6 +27,7 @@ def hello(config: dict[str, Any], nonce: str, generation: int, selection: Select
         "threads": 0,
         "far": True,
         "names": [name for name in vars(sys.modules["aioparallel"]) if not name.startswith("_")],
+        "public": [path.stem for path in Path(__file__).parents[1].iterdir() if path.stem[0] not in "_." and path.suffix in ("", ".py")],
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import HostLost, UsageError
-from .lanes import describe
+from .lanes import describe, may_come
 
 if TYPE_CHECKING:
     from ..options import Options
@@ -24,11 +24,14 @@ def tell_hopeless(state: State, lane: Lane, now: float, actions: list[Action]) -
     allowed = lane.hosts(state)
     if allowed and all(host.failed is not None for host in allowed):
         state.endings.fail_waiting(lane.queue, allowed[0], now, actions)
-    elif not allowed and lane.allowed is not None and not state.hosts_may_come:
+        return
+    if not allowed and lane.allowed is not None:
         for task in lane.queue.take_all():
-            state.endings.failed(task, UsageError(impossible(state, task._options)), None, now, actions)
-    else:
-        look_whether_alone(state, lane)
+            if may_come(state, task._options):
+                lane.queue.push(task)
+            else:
+                state.endings.failed(task, UsageError(impossible(state, task._options)), None, now, actions)
+    look_whether_alone(state, lane)
 
 
 def look_who_is_alone(state: State) -> None:

@@ -31,7 +31,7 @@ from ..status import RETIRING, PoolStatus, SlotStatus
 from . import overview
 from .alone import impossible
 from .keeping import Keeping
-from .lanes import allowed_by
+from .lanes import allowed_by, may_come
 from .near_news import NearNews
 from .settling import Settler
 from .state import State
@@ -312,7 +312,7 @@ class Engine(NearNews):
     def check_placement(self, options: Options) -> None:
         """Raise UsageError for options that no host of the pool allows, nor any that may come."""
         allowed = allowed_by(self.state, options)
-        if allowed is not None and not allowed and not self.state.hosts_may_come:
+        if allowed is not None and not allowed and not may_come(self.state, options):
             raise UsageError(impossible(self.state, options))
 
     # --- actions

@@ -16,6 +16,7 @@ from .alone import look_who_is_alone
 from .assign import assign
 from .backlog import FAR, Backlog
 from .evening import even_out
+from .lanes import ask_again
 from .leaving import go_on
 from .stimuli import Action, Bound, Emit, FarAnswered, FarRoundTrip, FarUnreachable, FarUp, Kill, Limit, Settle, Want, Withdraw, Withdrawn
 
@@ -113,6 +114,7 @@ def up(state: State, stimulus: FarUp, now: float, actions: list[Action]) -> None
     host.machine = stimulus.machine
     state.backlog(stimulus.host).width = host.slots = _share(state, host, stimulus.slots, actions)
     state.resized()
+    ask_again(state)
     if state.watched:
         actions.append(Emit(HostUpEvent(at=now + state.epoch, host=host.name)))
     if state.wanted:
@@ -155,6 +157,7 @@ def down(state: State, host: HostRecord, reason: str, now: float, actions: list[
     attempts = list(host.backlog.attempts.values())
     host.backlog = Backlog(host.name, host.weight)
     state.resized()
+    ask_again(state)
     for attempt in reversed(attempts):
         state.endings.lost(attempt, reason, now, actions)
     look_who_is_alone(state)

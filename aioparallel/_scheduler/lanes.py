@@ -116,6 +116,7 @@ def allows(state: State, options: Options, host: HostRecord) -> bool:
         return False
     if not callable(hosts):
         return hosts is None or host.name in hosts
+    state.has_predicates = True
     try:
         verdict: Any = hosts(host.view)
         if hasattr(verdict, "__await__"):
@@ -126,6 +127,19 @@ def allows(state: State, options: Options, host: HostRecord) -> bool:
         interrupt(state, raised)
         log.exception("the predicate in options(hosts=) failed for host %s, which is taken as not allowed", host.name)
         return False
+
+
+def may_come(state: State, options: Options) -> bool:
+    """Return whether a host that options allow may be there later, by itself: a predicate may say so of one that is up."""
+    if state.hosts_may_come:
+        return True
+    return callable(options.hosts) and any(not (host.is_up or host.leaving) and host.failed is None for host in state.hosts.values())
+
+
+def ask_again(state: State) -> None:
+    """A host came up, or went down: predicates may say something else of it."""
+    if state.has_predicates:
+        sort_anew(state)
 
 
 def sort_anew(state: State) -> None:

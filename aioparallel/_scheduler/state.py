@@ -84,19 +84,11 @@ class State:
         seed: int = 0,
     ) -> None:
         """`near_hosts`: how many slots each near host offers at the most, by its name."""
-        self.now = 0.0
-        self.selection = selection
-        """The policy that chooses hosts; None: LeastLoaded, and where much waits a quicker rule that comes to the same."""
-        self.random, self.bad_policies = Random(seed), set[Any]()  # noqa: S311 - for policies
-        self.turns: dict[Any, int] = {}
-        """How many tasks each policy has placed, by what lanes of its go to."""
+        self._prepare_choosing(selection, seed)
         self.interrupt: KeyboardInterrupt | None = None
         """What a hook of the user's raised: to be raised again once everything is done."""
         self.claimed = set[str]()
         """Hosts where a task waits for a slot: while work is assigned, no younger one is sent there ahead."""
-        self.layout = object()
-        """Another one whenever hosts come or go."""
-        self.short = 0.0
         self.has_far = self.hosts_may_come = False
         self.machine = ""
         self.left_at = 0.0
@@ -121,6 +113,18 @@ class State:
         self._timers = Timers()
         self.at = self._timers.at
         self._handlers = self._all_handlers()
+
+    def _prepare_choosing(self, selection: Any, seed: int) -> None:
+        self.selection = selection
+        """The policy that chooses hosts; None: LeastLoaded, and where much waits a quicker rule that comes to the same."""
+        self.random, self.bad_policies = Random(seed), set[Any]()  # noqa: S311 - for policies
+        self.turns: dict[Any, int] = {}
+        """How many tasks each policy has placed, by what lanes of its go to."""
+        self.layout = object()
+        """Another one whenever hosts come or go."""
+        self.now = self.short = 0.0
+        self.has_predicates = False
+        """Whether a function ever said which hosts a task may use: it may say something else when they come up or go down."""
 
     def _make_lanes(self) -> None:
         self.queue = Queue()

@@ -8,6 +8,7 @@ Guarantees
 from __future__ import annotations
 
 import sys
+from _frozen_importlib import ModuleSpec  # what importlib.machinery shows
 
 from .. import errors
 from . import context
@@ -44,13 +45,49 @@ class _Package(ModuleType):
             raise AttributeError(f"module {NAME!r} has no attribute {name!r}") from None
 
 
-def install(far: frozenset[str] | None = None) -> None:
-    """Make the empty parent package that we run under answer for the real one. far: the real one's public names, which did not travel."""
+class _Public(ModuleType):
+    """The module object of a public module that did not travel: what it has may be named, but not used."""
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        stand_in = self.__dict__[name] = _stand_in(f"{self.__name__.partition('.')[2]}.{name}")
+        return stand_in
+
+
+class _Finder:
+    """Finds public modules that did not travel; asked when nobody else finds them."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self._names = names
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """See `importlib.abc.MetaPathFinder`."""
+        package, _, module = name.partition(".")
+        if package != NAME or module.partition(".")[0] not in self._names:
+            return None
+        return ModuleSpec(name, self, is_package=True)  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """See `importlib.abc.Loader`."""
+        return _Public(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """See `importlib.abc.Loader`."""
+
+
+def install(far: frozenset[str] | None = None, public: frozenset[str] = frozenset()) -> None:
+    """Make the empty parent package that we run under answer for the real one.
+
+    far: the real one's public names, which did not travel. public: its public modules, which did not either, but for `errors`.
+    """
     package = sys.modules[NAME]
     if not isinstance(package, _Package):
         package.__class__ = _Package
     if far is not None:
         package.__dict__["_far_names"] = far
+        if public:
+            sys.meta_path.append(_Finder(public))
 
 
 def _stand_in(name: str) -> type:
@@ -62,7 +99,7 @@ def _stand_in(name: str) -> type:
     def refuse(*_: object, **__: object) -> None:
         raise errors.UsageError(why)
 
-    return type(name, (), {"__new__": refuse, "__init_subclass__": refuse, "__module__": NAME})
+    return type(name.rpartition(".")[2], (), {"__new__": refuse, "__init_subclass__": refuse, "__module__": NAME})
 
 
 def _load_whole(package: ModuleType) -> None:

@@ -193,7 +193,7 @@ def become_python(config: dict[str, Any]) -> None:
         from . import modules
         from .imports import OwnModules
 
-        modules.install(frozenset(config["names"]))
+        modules.install(frozenset(config["names"]), frozenset(config["public"]))
         config["own_modules"] = OwnModules(config["modules"], config["host"])
         sys.path.append(config["shelf"])
         os.environ.update(config["environ"])

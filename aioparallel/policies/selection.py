@@ -49,7 +49,7 @@ class WeightedRandom(Record):
 
     def __call__(self, task: TaskView, hosts: Sequence[HostView]) -> HostView | None:
         """Return one of the hosts with room."""
-        open_hosts = [host for host in hosts if host.room]
+        open_hosts = _best_placed(task, hosts)
         shares = [host.free * host.weight for host in open_hosts]
         if not any(shares):
             shares = [host.weight for host in open_hosts]
@@ -66,8 +66,16 @@ class RoundRobin(Record):
 
     def __call__(self, task: TaskView, hosts: Sequence[HostView]) -> HostView | None:
         """Return the next host with room."""
-        start = task.turn % len(hosts)
-        return next((host for host in (*hosts[start:], *hosts[:start]) if host.room), None)
+        start, best = task.turn % len(hosts), _best_placed(task, hosts)
+        return next((host for host in (*hosts[start:], *hosts[:start]) if host in best), None)
+
+
+def _best_placed(task: TaskView, hosts: Sequence[HostView]) -> list[HostView]:
+    """Return the hosts with room, of the highest locality that any of them has."""
+    locality = task.locality
+    open_hosts = [host for host in hosts if host.room]
+    best = max((locality.get(host.name, 0) for host in open_hosts), default=0)
+    return [host for host in open_hosts if locality.get(host.name, 0) == best]
 
 
 NAMED: dict[str, Selection] = {"least-loaded": LeastLoaded(), "round-robin": RoundRobin(), "weighted-random": WeightedRandom()}

@@ -81,7 +81,11 @@ def test_the_files_of_the_documents_are_right(project: Path) -> None:
 
 WRONG: list[tuple[str, int, str]] = [
     # what is said stands whole, up to where it is cut by an ellipsis
-    ('\nlocal = "four"', 2, 'local = "four": give the number of slots (1 or more), leave it out for one per usable CPU, or "serial" (0 needs hosts=)'),
+    (
+        '\nlocal = "four"',
+        2,
+        'local = "four": give the number of slots (1 or more), leave it out for one per usable CPU, or "serial" (0 needs hosts=)',
+    ),
     ("seed = 1.5", 1, "seed = 1.5: give an int, or leave it out to have one drawn"),
     ("reserve = -1", 1, "reserve = -1: give a number of CPUs (0 or more), or leave it out ..."),
     ("lost_grace = inf", 1, "lost_grace = inf: give seconds above 0"),

@@ -65,6 +65,16 @@ async def test_an_impossible_restriction_is_refused_at_once() -> None:
             await view.submit(abs, -3)
 
 
+async def test_a_predicate_is_asked_again_when_a_host_comes_up() -> None:
+    async with Pool(local=1, hosts=[Loopback("a", slots=2)]) as pool:
+        wide = pool.options(hosts=lambda host: not host.is_local and host.slots >= 2 and host.is_up)
+        task = wide.submit(where)
+        assert await task == "a"
+        await pool.remove_host("a")
+        with pytest.raises(UsageError, match="no host of this pool is allowed"):
+            pool.options(hosts=lambda host: not host.is_local)
+
+
 async def test_a_restricted_task_waits_for_its_host_alone(tmp_path: Path) -> None:
     async with ready(Loopback("a", slots=1), local=1) as pool:
         holding = pool.options(hosts=["a"]).submit(hold, str(tmp_path / "go"))

@@ -116,6 +116,27 @@ async def test_a_pool_is_closed_while_a_host_leaves(tmp_path: Path) -> None:
         assert task.done()
 
 
+async def test_more_than_there_will_be_is_refused() -> None:
+    pool = Pool(local=1, hosts=[Loopback("a", slots=1)])
+    with pytest.raises(ValueError, match="hosts=3: this pool has 2; more come with"):
+        await pool.ready(hosts=3)
+    async with pool:
+        with pytest.raises(ValueError, match="hosts=3: this pool has 2"):
+            await pool.ready(hosts=3)
+        await pool.add_host(Loopback("b", slots=1))
+        await pool.ready(3, hosts=3, timeout=60)
+    async with Pool(local=1) as near:
+        await near.add_host(Loopback("b", slots=2))
+        await near.ready(3, timeout=60)
+
+
+@pytest.mark.filterwarnings("ignore:Pool.local=")
+async def test_a_serial_pool_takes_no_hosts() -> None:
+    async with Pool(local="serial") as pool:
+        with pytest.raises(UsageError, match="runs everything in this process"):
+            await pool.add_host(Loopback("b"))
+
+
 async def test_entries_on_one_machine_share_its_cpus(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "aioparallel")
     cpus = usable_cpus()

@@ -20,7 +20,7 @@ from tests.far.servers import Server, _free_port
 
 from ..journeys.looks import until
 from . import own_classes
-from .visitors import environment, import_missing, note_and_print, open_pool_there, say, thing_of
+from .visitors import environment, import_missing, import_nonsense, make_a_policy, note_and_print, open_pool_there, say, thing_of
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +42,10 @@ async def test_what_is_missing_there_is_named() -> None:
             await pool.submit(import_missing)
         with pytest.raises(UsageError, match="cannot open a pool of its own"):
             await pool.submit(open_pool_there)
+        with pytest.raises(UsageError, match=r"aioparallel\.policies\.RoundRobin is not available inside a task on a far host"):
+            await pool.submit(make_a_policy)
+        with pytest.raises(ModuleNotFoundError, match=r"aioparallel\.nonsense"):
+            await pool.submit(import_nonsense)
 
 
 async def test_output_comes_out_here_in_lines_that_name_the_host(capfd: pytest.CaptureFixture[str]) -> None:

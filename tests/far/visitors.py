@@ -36,6 +36,14 @@ def open_pool_there() -> None:
     Pool(local=1)
 
 
+def make_a_policy() -> None:
+    own_classes.Policy()
+
+
+def import_nonsense() -> None:
+    import aioparallel.nonsense  # type: ignore[import-not-found] # noqa: F401
+
+
 def say(out: str, err: str) -> None:
     sys.stdout.write(out)
     sys.stdout.flush()

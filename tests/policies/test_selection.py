@@ -69,9 +69,12 @@ def test_least_loaded_waits_for_a_fast_host_but_not_for_longer_than_a_slow_one_w
     assert choice(LeastLoaded(), TaskView("f", estimate=1.0), busy, slow) == "slow"
 
 
-def test_least_loaded_heeds_locality() -> None:
-    task = TaskView("f", estimate=1.0, locality={"b": 1})
-    assert choice(LeastLoaded(), task, Facts("a"), Facts("b", wait=0.5)) == "b"
+@pytest.mark.parametrize("policy", NAMED.values())
+def test_locality_is_heeded(policy: Any) -> None:
+    for turn in range(3):
+        task = TaskView("f", estimate=1.0, locality={"b": 1}, turn=turn, draw=turn / 3)
+        assert choice(policy, task, Facts("a"), Facts("b", wait=0.5), Facts("c")) == "b"
+    assert choice(policy, TaskView("f", estimate=1.0, is_known=False, locality={"b": 1}), Facts("a"), Facts("b", room=False)) == "a"
 
 
 def test_weighted_random_is_in_proportion_to_free_slots_and_weight() -> None:
