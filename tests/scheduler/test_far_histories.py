@@ -24,7 +24,7 @@ from hypothesis.stateful import initialize, precondition, rule
 
 from aioparallel._jobs.task import Attempt, Task
 from aioparallel._scheduler.host_record import HostRecord
-from aioparallel._scheduler.stimuli import Clock, Launch, Submitted
+from aioparallel._scheduler.stimuli import Launch, Submitted
 from aioparallel._wire.messages import BY_CANCEL, BY_DEADLINE, BY_ITSELF, BY_MEMORY, BY_TIMEOUT, OK
 from aioparallel.policies import HostView, LeastLoaded, RoundRobin, TaskView, WeightedRandom
 from aioparallel.status import DIED, FAILED, LOST, OUT_OF_MEMORY, RUNNING, STOPPING, TIMED_OUT
@@ -136,15 +136,18 @@ class FarHistories(Histories):
         ending=st.sampled_from(["answer", "answer", "lost", "close"]),
         hopeless=st.sampled_from([False, False, False, True]),
         may_come=st.booleans(),
-        up=st.booleans(),
+        up=st.sampled_from([True, True, False]),
+        watched=st.booleans(),
     )
-    def begin(self, layout: Any, limit: int | None, policy: Any, ending: str, hopeless: bool, may_come: bool, up: bool) -> None:
+    def begin(
+        self, layout: Any, limit: int | None, policy: Any, ending: str, hopeless: bool, may_come: bool, up: bool, watched: bool
+    ) -> None:
         near, far = layout
         self.sim = Checked(
-            near, far=far, weights=WEIGHTS, labels=LABELS, selection=policy, lost_grace=GRACE, max_tasks_per_slot=limit, watched=up
+            near, far=far, weights=WEIGHTS, labels=LABELS, selection=policy, lost_grace=GRACE, max_tasks_per_slot=limit, watched=watched
         )
         self.sim.state.hosts_may_come = may_come
-        self.limit, self.watched, self.ending, self.hopeless = limit, up, ending, hopeless
+        self.limit, self.watched, self.ending, self.hopeless = limit, watched, ending, hopeless
         self.tasks: list[Task[Any]] = []
         self.asked_at: dict[Task[Any], float] = {}
         self.delivered: list[Any] = []
@@ -173,11 +176,13 @@ class FarHistories(Histories):
     # --- far slots, their agents and links
 
     def _up(self, number: int) -> ScriptedFarHost | None:
+        """Return a host that is up, if there is one; rather one that has something to do."""
         hosts = [host for host in self.sim.far.values() if host.is_up]
+        hosts = [host for host in hosts if host.out or host.news or host.answers] or hosts
         return hosts[number % len(hosts)] if hosts else None
 
-    def _far_slot(self, number: int, *, laden: bool = False) -> ScriptedFarSlot | None:
-        slots = [slot for slot in self.sim.far_slots() if slot.alive and (slot.outstanding or not laden)]
+    def _far_slot(self, number: int, *, running: bool = False) -> ScriptedFarSlot | None:
+        slots = [slot for slot in self.sim.far_slots() if slot.alive and (slot.running or not running)]
         return slots[number % len(slots)] if slots else None
 
     @precondition(lambda self: self._up(0))
@@ -187,7 +192,7 @@ class FarHistories(Histories):
         self._far_step(self._up(number), number, step, count)
 
     def _far_step(self, host: Any, number: int, step: str, count: int) -> None:
-        slot = host.live.get(number % host.slots)
+        slots = [slot for slot in host.live.values() if slot.outstanding or slot.unconfirmed] or list(host.live.values())
         if step in ("leave", "arrive", "pass on", "deliver"):
             getattr(host, step.replace(" ", "_"))(count)
         elif step == "give":
@@ -197,8 +202,8 @@ class FarHistories(Histories):
         elif step == "all comes":
             host.pass_on()
             host.deliver()
-        elif slot is not None:
-            self._slot_step(slot, step)
+        elif slots:
+            self._slot_step(slots[number % len(slots)], step)
 
     def _all_arrives(self, host: ScriptedFarHost) -> None:
         host.leave()
@@ -213,7 +218,7 @@ class FarHistories(Histories):
             return
         if step == "up" and not slot.pid:
             slot.up()
-        elif step == "take" and slot.outstanding and slot.pid and slot.taken is None:
+        elif step == "take" and slot.outstanding and slot.taken is None and slot.pid:
             slot.take()
         elif step == "begin" and slot.outstanding and slot.running is None:
             self._begin_far(slot)
@@ -233,28 +238,36 @@ class FarHistories(Histories):
         if slot.exclusive:
             slot.die(exit_code=0)
 
-    @precondition(lambda self: self._far_slot(0, laden=True))
-    @rule(number=which, status=st.sampled_from(ENDS), count=st.integers(1, 4), then=st.sampled_from(["deliver", "begin", "keep"]))
+    @precondition(lambda self: self._up(0))
+    @rule(
+        number=which,
+        status=st.sampled_from(ENDS),
+        count=st.sampled_from([0, 1, 1, 2, 4]),
+        then=st.sampled_from(["deliver", "begin", "keep"]),
+    )
     def far_work(self, number: int, status: int, count: int, then: str) -> None:
-        """Let a far slot end some attempts; their answers arrive at once, or later."""
-        slot = self._far_slot(number, laden=True)
-        assert slot is not None
-        for _ in range(count):
-            if slot.alive and slot.outstanding:
-                if slot.running is None:
-                    self._begin_far(slot)
-                self._finish_far(slot, status)
+        """Let the slots of a far host end some attempts; their answers arrive at once, or later."""
+        host = self._up(number)
+        assert host is not None
+        self._all_arrives(host)
+        for slot in [slot for slot in host.live.values() if slot.outstanding][-1 - number % 3 :]:
+            for _ in range(count):
+                if slot.alive and slot.outstanding:
+                    self._slot_step(slot, "begin")
+                    self._finish_far(slot, status)
+        if then != "keep":
+            host.pass_on()
+            host.deliver()
         if then == "begin":
-            self._slot_step(slot, "begin")
-        elif then == "deliver":
-            slot.host.pass_on()
-            slot.host.deliver()
+            self._all_arrives(host)
+            for slot in list(host.live.values()):
+                self._slot_step(slot, "begin")
 
     @precondition(lambda self: self._far_slot(0))
     @rule(number=which, signal=st.booleans(), why=st.sampled_from([BY_ITSELF, BY_TIMEOUT, BY_DEADLINE, BY_MEMORY]), confirmed=st.booleans())
     def far_die(self, number: int, signal: bool, why: int, confirmed: bool) -> None:
         """Let a far slot die; not `confirmed`: it was killed, and may live."""
-        slot = self._far_slot(number)
+        slot = self._far_slot(number, running=number % 3 > 0) or self._far_slot(number)
         assert slot is not None
         options = slot.running.task._options if slot.running is not None else None
         if options is None or (why == BY_TIMEOUT and options.timeout is None) or (why == BY_MEMORY and options.memory is None):
@@ -271,15 +284,23 @@ class FarHistories(Histories):
         """Cancel what a far host has while that goes on."""
         host = self._up(number)
         assert host is not None
-        for attempt in list(host.out.values())[skip : skip + 1]:
+        slot = self._far_slot(number, running=True) if skip % 2 else None
+        if slot is not None:
+            host = slot.host
+        for attempt in list(host.out.values())[skip : skip + 1] if slot is None else [slot.outstanding[0].attempt]:
             if not attempt.task.done():
                 attempt.task.cancel()
                 self.asked_at.setdefault(attempt.task, self.sim.clock.now)
         for step in then:
             if step == "pause":
                 self.sim.advance(0.002)
-            else:
+            elif host.is_up:
                 self._far_step(host, number, step, 1)
+        if host.is_up and number % 3 == 0:
+            self._all_arrives(host)
+            self._far_step(host, number, "look", 1)
+        elif host.is_up and number % 3 == 1:
+            host.lose()
 
     # --- far hosts
 
@@ -313,10 +334,11 @@ class FarHistories(Histories):
             if what == "add and up":
                 host.come_up()
 
+    @precondition(lambda self: self.steps > 10 and self.sim.state.hosts_may_come)
     @rule()
     def no_more_will_come(self) -> None:
         self.sim.state.hosts_may_come = False
-        self.sim.feed(Clock())
+        self.sim.feed(Submitted([]))
 
     # --- what holds
 
