@@ -65,6 +65,64 @@ def test_a_scripted_slot_keeps_the_contract() -> None:
     assert not slot.alive
 
 
+def test_a_word_about_work_is_seen_before_what_has_not_left_and_again_behind_it() -> None:
+    sim = Simulation(0, far={"x": 1})
+    x = sim.far["x"]
+    x.come_up()
+    task = sim.submit()
+    task.cancel()
+    x.arrive()
+    assert x.out, "the word came before the attempt, and found nothing"
+    x.leave()
+    x.arrive()
+    x.deliver()
+    assert task.cancelled()
+    assert not x.begun
+
+
+def test_a_far_hosts_slots_answer_in_any_order() -> None:
+    sim = Simulation(0, far={"x": 2})
+    x = sim.far["x"]
+    x.come_up()
+    tasks = sim.submit_many(2)
+    x.leave()
+    x.arrive()
+    slots = [slot for index in (1, 0) if (slot := x.give(index)) is not None]
+    for slot in slots:
+        slot.up()
+        slot.begin()
+    for slot in slots:
+        slot.finish(payload=b"%d" % slot.index)
+    assert not any(task.done() for task in tasks)
+    x.pass_on(1)
+    x.deliver()
+    assert [task.done() for task in tasks] == [True, False]
+    x.pass_on()
+    x.deliver()
+    assert [task.result() for task in tasks] == [b"1", b"0"]
+    assert [(attempt.host, attempt.slot) for task in tasks for attempt in task.attempts] == [("x", 1), ("x", 0)]
+
+
+def test_a_lost_link_takes_with_it_what_was_not_delivered() -> None:
+    sim = Simulation(0, far={"x": 1})
+    x = sim.far["x"]
+    x.come_up()
+    task = sim.submit()
+    x.leave()
+    x.arrive()
+    slot = x.give(0)
+    assert slot is not None
+    slot.up()
+    slot.begin()
+    slot.finish()
+    x.pass_on()
+    x.lose()
+    x.come_up()
+    x.deliver()
+    assert not task.done()
+    assert len(task.attempts) == 2
+
+
 async def test_the_events_of_a_real_pool_are_recorded_and_can_be_waited_for() -> None:
     async with aioparallel.Pool(local=1) as pool:
         async with EventRecorder(pool) as recorder:
