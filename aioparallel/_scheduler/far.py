@@ -15,7 +15,7 @@ from ..events import AttemptStarted, HostUp as HostUpEvent, SlotEnded, SlotStart
 from .alone import look_who_is_alone
 from .assign import assign
 from .backlog import FAR, Backlog
-from .evening import even_out
+from .evening import call_back_from_silent, even_out
 from .lanes import ask_again
 from .leaving import go_on
 from .stimuli import Action, Bound, Emit, FarAnswered, FarRoundTrip, FarUnreachable, FarUp, Kill, Limit, Settle, Want, Withdraw, Withdrawn
@@ -120,6 +120,7 @@ def up(state: State, stimulus: FarUp, now: float, actions: list[Action]) -> None
     if state.wanted:
         actions.append(Want(host.name, state.wanted))
     assign(state, now, actions)
+    call_back_from_silent(state, now, actions)  # while there was no other host, nothing was
 
 
 def _share(state: State, host: HostRecord, slots: int, actions: list[Action]) -> int:

@@ -116,3 +116,25 @@ def test_a_near_host_that_failed_runs_what_its_slots_take_and_what_needs_a_fresh
     other = sim.submit()
     slot.answer()
     assert other.done()
+
+
+def test_what_waits_behind_a_silent_host_is_called_back_when_there_is_another() -> None:
+    sim = Simulation(0, far={"x": 1})
+    x = sim.far["x"]
+    x.come_up()
+    sim.submit()
+    x.leave()
+    x.arrive()
+    slot = x.give(0)
+    assert slot is not None
+    slot.up()
+    slot.begin()
+    slot.finish(seconds=0.0001)
+    x.pass_on()
+    x.deliver()
+    sim.submit_many(5)
+    assert len(x.out) == 5, "it is known to be short"
+    sim.advance(1.0)
+    assert not x.called_back, "there is no other"
+    sim.add_host("y", 1).come_up()
+    assert len(x.called_back) == 4
