@@ -24,7 +24,7 @@ from hypothesis.stateful import initialize, precondition, rule
 
 from aioparallel._jobs.task import Attempt, Task
 from aioparallel._scheduler.host_record import HostRecord
-from aioparallel._scheduler.stimuli import Launch, Submitted
+from aioparallel._scheduler.stimuli import Launch, NoMoreHosts, Submitted
 from aioparallel._wire.messages import BY_CANCEL, BY_DEADLINE, BY_ITSELF, BY_MEMORY, BY_TIMEOUT, OK
 from aioparallel.policies import HostView, LeastLoaded, RoundRobin, TaskView, WeightedRandom
 from aioparallel.status import DIED, FAILED, LOST, OUT_OF_MEMORY, RUNNING, STOPPING, TIMED_OUT
@@ -52,6 +52,7 @@ PLACES: list[dict[str, Any]] = [
     {"locality": {"near": -1}},
     {"locality": {"y": 2, "x": -1}},
     {"selection": RoundRobin()},
+    {"selection": "weighted-random", "hosts": ("near", "x", "y", "w")},
 ]
 GRACE = 10.0
 BLAMED = {FAILED, DIED, TIMED_OUT, OUT_OF_MEMORY, LOST}
@@ -164,7 +165,7 @@ class FarHistories(Histories):
         call=st.sampled_from(CALLS),
         place=st.one_of(st.just({}), st.sampled_from(PLACES)),
         function=st.sampled_from("fffgh"),
-        count=st.integers(1, 8),
+        count=st.sampled_from([1, 1, 2, 3, 5, 8, 25]),
         chunk=st.sampled_from([False, False, True]),
     )
     def submit(self, call: dict[str, Any], place: dict[str, Any], function: str, count: int, chunk: bool) -> None:
@@ -337,8 +338,7 @@ class FarHistories(Histories):
     @precondition(lambda self: self.steps > 10 and self.sim.state.hosts_may_come)
     @rule()
     def no_more_will_come(self) -> None:
-        self.sim.state.hosts_may_come = False
-        self.sim.feed(Submitted([]))
+        self.sim.feed(NoMoreHosts())
 
     # --- what holds
 
@@ -375,7 +375,7 @@ class FarHistories(Histories):
                 continue
             hosts = [host for host in state.hosts.values() if allows(head, host)]
             may_serve = [host for host in hosts if serves(host) or (host.backlog is None and host.failed is None)]
-            assert may_serve or state.alone_due < float("inf")
+            assert may_serve or state.alone_due <= now + GRACE
             assert lane.isolated or not hosts or any(host.failed is None or serves(host) for host in hosts)
             assert any(not host.leaving for host in hosts) or lane.allowed is None or state.hosts_may_come
             if lane.asked == head.id and lane.look_due > now:
