@@ -138,3 +138,30 @@ def test_what_waits_behind_a_silent_host_is_called_back_when_there_is_another() 
     assert not x.called_back, "there is no other"
     sim.add_host("y", 1).come_up()
     assert len(x.called_back) == 4
+
+
+def test_lost_grace_runs_when_the_last_slot_of_a_near_host_that_failed_dies() -> None:
+    sim = Simulation(1, far={"x": 1}, lost_grace=10.0)
+    sim.submit()
+    (slot,) = sim.slots()
+    slot.up()
+    sim.hosts["local"].fail()
+    tasks = sim.submit_many(20)
+    slot.begin()
+    sim.advance(20.0)
+    assert not any(task.done() for task in tasks)
+    slot.die(signal=9)
+    sim.advance(10.1)
+    assert all(isinstance(task.exception(), HostLost) for task in tasks)
+
+
+def test_a_cancel_on_a_lost_host_is_settled_when_its_next_agent_is_up() -> None:
+    sim = Simulation(0, far={"x": 1})
+    x = sim.far["x"]
+    x.come_up()
+    task = sim.submit()
+    task.cancel()
+    x.lose()
+    assert not task.done()
+    x.come_up()
+    assert task.cancelled()

@@ -6,7 +6,7 @@ After every step
     A task goes to no host that its options do not allow, and to one where it failed only when no other that is allowed is up.
     No wake-up is lost: whoever can begin now, began, unless a policy chose to wait; then a look at it is due. What waits for hosts of
     which none is up has its clock running; what waits for hosts that there are not was told so.
-    A far host was told of every cancel, and of every deadline that passed.
+    A far host was told of every cancel, and of every deadline that passed. No cancel waits for the end of an agent that has a successor.
 In the end
     Every task is settled when every host answers; when far hosts are lost and `lost_grace` passes; and when the pool is closed.
 
@@ -352,6 +352,7 @@ class FarHistories(Histories):
             assert list(backlog.attempts.items()) == list(host.out.items())
             assert abs(backlog.load - sum(attempt.estimate for attempt in host.out.values())) < 1e-9
             assert record.down is not host.is_up
+            assert record.down or not record.limbo
             assert backlog.width == (host.slots if host.is_up else 0)
             assert all(attempt.slot.host == name for attempt in host.out.values())
             if record.leaving and not host.out:
