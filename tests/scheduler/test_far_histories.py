@@ -24,6 +24,7 @@ from hypothesis.stateful import initialize, precondition, rule
 
 from aioparallel._jobs.task import Attempt, Task
 from aioparallel._scheduler.host_record import HostRecord
+from aioparallel._scheduler.lanes import may_come
 from aioparallel._scheduler.stimuli import Launch, NoMoreHosts, Submitted
 from aioparallel._wire.messages import BY_CANCEL, BY_DEADLINE, BY_ITSELF, BY_MEMORY, BY_TIMEOUT, OK
 from aioparallel.policies import HostView, LeastLoaded, RoundRobin, TaskView, WeightedRandom
@@ -378,7 +379,7 @@ class FarHistories(Histories):
             may_serve = [host for host in hosts if serves(host) or (host.backlog is None and host.failed is None)]
             assert may_serve or state.alone_due <= now + GRACE
             assert lane.isolated or not hosts or any(host.failed is None or serves(host) for host in hosts)
-            assert any(not host.leaving for host in hosts) or lane.allowed is None or state.hosts_may_come
+            assert any(not host.leaving for host in hosts) or lane.allowed is None or may_come(state, head._options)
             if lane.asked == head.id and lane.look_due > now:
                 assert state.next_due <= lane.look_due
                 chosen |= {task for task in lane.queue._tasks if not task.done()}
