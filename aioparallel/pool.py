@@ -8,13 +8,15 @@ Guarantees
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import warnings
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, cast
-from weakref import ref
+from weakref import WeakSet, ref
 
 from ._jobs.shared import Shared
 from ._jobs.submitting import PoolView, Submitter
@@ -146,6 +148,7 @@ class Pool(Submitter):
             raise
         self._opened_at = self._loop.time()
         self._phase = "open"
+        _opened.add(self)
 
     def _make_hosts(self) -> list[Host]:
         from ._hosts.building import build
@@ -412,7 +415,19 @@ class Pool(Submitter):
             message = f"{self!r} was never closed: use `async with`, or `await pool.aclose()`"
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
         finally:  # `-W error` makes it raise
+            self._phase = "closed"
             self._engine.abandon()
+
+
+_opened: WeakSet[Pool] = WeakSet()
+
+
+@atexit.register
+def _at_exit() -> None:
+    """See to the pools that were never closed, while there is somebody to tell: Python may keep a module's own objects until too late."""
+    with ExitStack() as stack:  # (which calls them all, whatever they raise)
+        for pool in list(_opened):
+            stack.callback(pool.__del__)
 
 
 def _check_timeout(timeout: object) -> None:

@@ -213,6 +213,13 @@ class FarLink:
         if not self.ended.done():
             self.ended.set_result(self._reason or reason)
 
+    def forked(self) -> None:
+        """Become inert: this is a forked child's copy, and the channel is the parent's."""
+        self._channel, self._begun = None, False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def pause(self) -> None:
         """The channel is full."""
         self._full = True

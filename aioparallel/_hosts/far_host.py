@@ -2,7 +2,8 @@
 
 Guarantees
     What cannot be reached is reported once with its reason, and tried again with growing, random pauses; so a host may join late. The
-    end of a link is reported from the channel's own callbacks: it needs no asyncio task to be alive.
+    end of a link is reported from the channel's own callbacks: it needs no asyncio task to be alive. A forked child of the program lets
+    go of the connection at the fork, so that the far end hears of the program's death although the child lives on.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
+from weakref import WeakSet
 
 from .._jobs.task import Attempt
 from ..errors import HostError
@@ -29,6 +31,8 @@ OBEY_SECONDS = 1.5
 """How long an agent may take to say that everything is dead; then its successor is dialled, which kills it too."""
 BURY_SECONDS = 3.0
 """How long a closing pool tries to reach a host where something may be left. With the one above less than the pool waits in all."""
+PART_SECONDS = 1.0
+"""How long the end of the event loop waits for a host to say that everything there is dead, where the pool was not closed."""
 FIRST_PAUSE = 0.5
 STEADY_SECONDS = 10.0
 """A link that is lost sooner, again and again, is tried after growing pauses, as one that cannot be had."""
@@ -43,6 +47,10 @@ class FarHost(Host):
     """Whether a command could be run there, ever."""
     _generation = 0
     _link: FarLink | None = None
+    _newest: FarLink | None = None
+    """The link that was dialled last, welcome or not."""
+    _inert = False
+    """Whether this is a forked child's copy."""
     _keeper: asyncio.Task[None] | None = None
     _closing = _burying = False
     _unburied = False
@@ -83,6 +91,7 @@ class FarHost(Host):
         self._lost = asyncio.Event()
         self._hurry = asyncio.Event()
         """Set when the pool closes."""
+        _hosts.add(self)
 
     def turn(self) -> AbstractAsyncContextManager[None]:
         """Return what is held while the host is dialled; the time that takes is counted from when it is. Raises as `dial` does."""
@@ -101,18 +110,30 @@ class FarHost(Host):
         self._loop = asyncio.get_running_loop()
 
     async def keep_up(self) -> None:
-        """Dial, and dial again."""
+        """Dial, and dial again. If cancelled (by the end of the loop, most likely): has everything there killed, while there is a loop."""
         self._keeper = asyncio.current_task()
         try:
             await self._keep_dialling()
+        except asyncio.CancelledError:
+            if self._link is not None and not self._inert:
+                await self._part(self._link)
+            raise
         finally:
             if self._closing:
                 self.abandon()
                 self._gone("closed")
 
+    async def _part(self, link: FarLink) -> None:
+        try:
+            link.close()
+            await asyncio.wait([link.ended], timeout=PART_SECONDS)
+        finally:
+            link.end("its event loop ended")
+            await asyncio.wait([link.ended], timeout=PART_SECONDS)
+
     async def _keep_dialling(self) -> None:
         pause = 0.0
-        while not self._closing or self._unburied:
+        while not self._inert and (not self._closing or self._unburied):
             link = await self._dial()
             if link is None:
                 pause = max(pause, FIRST_PAUSE)
@@ -145,7 +166,7 @@ class FarHost(Host):
         self._lost.clear()
         marker = new_marker()
         config = hello(self._config, self._nonce, self._generation, self._selection)
-        link = FarLink(self.name, self._reports, config, marker, self._heartbeat, self._selection)
+        link = self._newest = FarLink(self.name, self._reports, config, marker, self._heartbeat, self._selection)
         try:
             async with asyncio.timeout(None) as limit:
                 async with self.turn():
@@ -175,7 +196,7 @@ class FarHost(Host):
         return link.ended.result() if link.ended.done() else None
 
     def _ended(self, link: FarLink, reason: str) -> None:
-        if self._link is not link:
+        if self._link is not link or self._inert:
             return
         self._link = None
         if link.welcomed.done():
@@ -254,7 +275,9 @@ class FarHost(Host):
         """See `Host.close`. Where an agent was lost, or does not obey, its successor kills what that left behind."""
         self._closing = True
         self._hurry.set()
-        if self._link is not None and self._link.welcomed.done():
+        if self._inert:
+            self._loop.call_soon(self._gone, "this is a forked child's copy")
+        elif self._link is not None and self._link.welcomed.done():
             self._link.close()
             self._loop.call_later(OBEY_SECONDS, self._give_up, self._link)
         elif not self._unburied and self._keeper is not None and not self._keeper.done():
@@ -267,5 +290,21 @@ class FarHost(Host):
         if self._link is not None:
             self._link.end("the pool let go of it")
 
+    def forked(self) -> None:
+        """Become inert: this is a forked child's copy. What holds the connection open besides is for the kinds of hosts to let go of."""
+        self._inert = True
+        if self._newest is not None:
+            self._newest.forked()
+
+
+_hosts: WeakSet[FarHost] = WeakSet()
+
+
+def _in_forked_child() -> None:
+    for host in _hosts:
+        host.forked()
+
+
+os.register_at_fork(after_in_child=_in_forked_child)
 
 __all__ = ["FarHost"]

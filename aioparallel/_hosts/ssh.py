@@ -2,16 +2,20 @@
 
 How it works
     asyncssh reads the user's `~/.ssh/config`, agents and known hosts. We ask for no terminal, no compression, and the ciphers that cost
-    least. No password is ever asked for. Its errors are translated (`ssh_reasons`) into what happened and what to do.
+    least. No password is ever asked for. Its errors are translated (`ssh_reasons`) into what happened and what to do. In a forked child,
+    which shares the parent's selector too, the connection's descriptors are made those of a socket on which nothing is ever said: to
+    close them would set their numbers free.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
+import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Any
 
@@ -59,6 +63,21 @@ class _Client(asyncssh.SSHClient):
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         self._dialled.connection = conn
 
+    def ends(self) -> list[Any]:
+        """Return what the connection goes over: a socket (that to the first of the hosts that are gone through), or a proxy's pipes."""
+        connection = self._dialled.connection
+        if connection is None:
+            return []
+        proxy = connection.get_extra_info("subprocess")
+        ends = [connection.get_extra_info("socket")] if proxy is None else [proxy.stdin, proxy.stdout]
+        return [end for end in ends if end is not None and not getattr(end, "closed", False) and end.fileno() >= 0]
+
+    def cut(self) -> None:
+        """End the connection without a loop."""
+        for end in self.ends():
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR) if hasattr(end, "shutdown") else end.close()
+
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         """Take note of a key that known_hosts does not have; it is not trusted."""
         self._dialled.seen = Seen(host, addr, port, key)
@@ -90,6 +109,7 @@ class _Session(asyncssh.SSHClientSession[bytes], Channel):
         self._client = client
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._errors = bytearray()
+        self._loop = asyncio.get_running_loop()
         self._end = ""
         """How the command ended, if that was said."""
 
@@ -140,7 +160,10 @@ class _Session(asyncssh.SSHClientSession[bytes], Channel):
                 pass  # it is closing: `connection_lost` follows
 
     def close(self) -> None:
-        self._connection.abort()
+        if self._loop.is_closed():
+            self._client.cut()
+        else:
+            self._connection.abort()
 
 
 class SSHHost(FarHost):
@@ -150,6 +173,7 @@ class SSHHost(FarHost):
         super().__init__(name, **more)
         self._address = address
         self._options = options
+        self._client: _Client | None = None
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -172,7 +196,7 @@ class SSHHost(FarHost):
         """See `FarHost.dial`."""
         for pause in (*AGAIN_SECONDS, None):
             dialled = Dialled(self._address, self._options, CONNECT_SECONDS, options=self._prepared)
-            client = _Client(dialled)
+            client = self._client = _Client(dialled)
             try:
                 connection = await asyncssh.connect(self._address, client_factory=lambda client=client: client, **_FIXED, **self._options)
                 break
@@ -189,6 +213,22 @@ class SSHHost(FarHost):
         except BaseException:
             connection.abort()
             raise
+
+    def forked(self) -> None:
+        """See `FarHost.forked`."""
+        super().forked()
+        ends = [] if self._client is None else self._client.ends()
+        if ends:
+            mute, other = socket.socketpair()
+            _others.append(other)
+            mute.setblocking(False)
+            for end in ends:
+                os.dup2(mute.fileno(), end.fileno(), inheritable=False)
+            mute.close()
+
+
+_others: list[socket.socket] = []
+"""Kept open, so that no end is read from the first ones."""
 
 
 async def _open(connection: asyncssh.SSHClientConnection, factory: Callable[[], _Session], command: str) -> None:

@@ -24,7 +24,7 @@ OpenPool = Callable[..., AbstractAsyncContextManager[Pool]]
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a journey on every kind of host, but where its mark says that it is about what only the local host has."""
-    if "open_pool" in metafunc.fixturenames:
+    if "server" in metafunc.fixturenames:
         near = metafunc.definition.get_closest_marker("near") is not None
         metafunc.parametrize("server", HOSTS[:1] if near else HOSTS, indirect=True, scope="session")
 
@@ -45,6 +45,14 @@ def make_pool(server: Server | str, slots: int, options: dict[str, Any]) -> Pool
         return Pool(local=slots, **options)
     host = Loopback(slots=slots) if isinstance(server, str) else server.host(slots=slots)
     return Pool(local=0, hosts=[host], **options)
+
+
+def pool_in_a_program(server: Server | str, slots: int = 2, options: str = "") -> str:
+    """Return the source of what `make_pool` returns, for a program of its own; it goes behind an import of `SSH` and `Loopback`."""
+    if server == "local":
+        return f"Pool(local={slots}, {options})"
+    host = f"Loopback(slots={slots})" if isinstance(server, str) else repr(server.host(slots=slots))
+    return f"Pool(local=0, hosts=[{host}], {options})"
 
 
 @pytest.fixture
