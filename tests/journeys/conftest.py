@@ -23,10 +23,11 @@ OpenPool = Callable[..., AbstractAsyncContextManager[Pool]]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a journey on every kind of host, but where its mark says that it is about what only the local host has."""
+    """Run a journey on every kind of host, but where its mark says that it is about what only the local host, or only far ones have."""
     if "server" in metafunc.fixturenames:
-        near = metafunc.definition.get_closest_marker("near") is not None
-        metafunc.parametrize("server", HOSTS[:1] if near else HOSTS, indirect=True, scope="session")
+        marks = {mark.name for mark in metafunc.definition.iter_markers()}
+        hosts = HOSTS[:1] if "near" in marks else HOSTS[1:] if "far" in marks else HOSTS
+        metafunc.parametrize("server", hosts, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
