@@ -54,7 +54,7 @@ class AttemptRecord(Record):
     stopped: str | None = None
     """How it was stopped: "asked" (it ended within its grace), "killed", or None."""
     confirmed_dead: bool = True
-    """False: the kill was not confirmed when the task was settled."""
+    """False: the kill was not confirmed when the task was settled, or its host was lost and nobody knows what still runs there."""
 
 
 class SlotStatus(Record):

@@ -129,6 +129,11 @@ class Host(ABC):
     far = False
     """Whether it feeds its slots itself: then `launch` and `kill` name no slot, and `spawn`, `recall` and `retire` are never called."""
 
+    @property
+    def is_buried(self) -> bool:
+        """Whether, once it is down, everything that it ran is known to be dead, or will be before it serves again."""
+        return True
+
     @abstractmethod
     async def start(self) -> None:
         """Bring the agent up, or begin to.

@@ -227,6 +227,11 @@ class FarHost(Host):
             self.is_gone = True
             self._reports.host_down(self.name, reason, {})
 
+    @property
+    def is_buried(self) -> bool:
+        """See `Host.is_buried`."""
+        return not self._unburied
+
     # --- orders (see `Host`); the agent binds attempts to slots, so none names one
 
     def spawn(self, index: int, incarnation: int) -> None:
@@ -288,6 +293,7 @@ class FarHost(Host):
     def abandon(self) -> None:
         """See `Host.abandon`."""
         if self._link is not None:
+            self._unburied = self._link.welcomed.done() and not self._link.buried
             self._link.end("the pool let go of it")
 
     def forked(self) -> None:

@@ -8,7 +8,7 @@ from .._hosts.base import Death, Outcome
 from .._jobs.task import Attempt, Task
 from .._wire.messages import ASKED, BY_CANCEL, BY_DEADLINE, BY_MEMORY, BY_TIMEOUT, OK, OUT_OF_MEMORY as CEILING, STATUS
 from ..errors import HostError, HostLost, MemoryLimitExceeded, PoolClosed, TaskError, TaskTimeout, WorkerDied
-from ..events import AttemptEnded, TaskEnded
+from ..events import AttemptEnded, CancelUnconfirmed, TaskEnded
 from ..status import CANCELLED, DIED, FAILED, LOST, OUT_OF_MEMORY, RUNNING, STOPPING, SUCCEEDED, TIMED_OUT
 from .ledger import Slot
 from .lifecycle import SETTLED, SUCCESS, task_after
@@ -149,6 +149,7 @@ class Endings:
         if self._state.closing is not None:
             attempt.outcome, attempt.stopped = CANCELLED, "killed"
             if task._state == STOPPING:
+                self.tell_unconfirmed(attempt, now, actions)
                 self.cancelled(task, attempt, now, actions)
             else:
                 task._state = task_after(task._state, "failed")
@@ -172,11 +173,19 @@ class Endings:
             self.failed(task, HostError(host.name, host.failed or ""), None, now, actions)
 
     def end_limbo(self, host: HostRecord, now: float, actions: list[Action]) -> None:
-        """Everything on a host is known to be dead: settle the tasks whose cancelling waited for that."""
+        """Everything on a host is known to be dead, or never will be: settle the tasks whose cancelling waited for that."""
         for task in host.limbo:
             if task._state not in SETTLED:
+                if task._attempt is not None:
+                    self.tell_unconfirmed(task._attempt, now, actions)
                 self.cancelled(task, task._attempt, now, actions)
         host.limbo.clear()
+
+    def tell_unconfirmed(self, attempt: Attempt, now: float, actions: list[Action]) -> None:
+        """Some of a cancelled attempt may live: tell whoever listens."""
+        if self._state.watched and not attempt.confirmed_dead:
+            where: dict[str, Any] = {"host": attempt.slot.host, "slot": attempt.slot.index}
+            actions.append(Emit(CancelUnconfirmed(at=now + self._state.epoch, task=attempt.task._id, **where)))
 
     def _failed_attempt(self, attempt: Attempt, how: str, error: TaskError | None, now: float, actions: list[Action]) -> None:
         """An attempt failed by the task's own doing: try again if that was asked for, else settle with `error`, or what it answered."""

@@ -335,7 +335,7 @@ class Engine(NearNews):
 
     def _give_up(self, host: Host) -> None:
         name = host.name
-        if self.hosts.get(name) is not host or host.is_gone or self.ended.done():
+        if self.hosts.get(name) is not host or self._is_gone(host) or self.ended.done():
             return  # (another host may have its name by now)
         log.warning("host %s did not confirm in %.0f s that everything is dead; its agent is killed", name, CLOSE_SECONDS)
         host.kill_agent()
@@ -367,10 +367,9 @@ class Engine(NearNews):
         if host not in self.hosts:
             return
         self._up.discard(host)
-        self.feed(HostDown(host, reason, unbegun))
+        self.feed(HostDown(host, reason, unbegun, self.hosts[host].is_buried))
         if self.state.closing is not None:
-            is_over = all(record.down for record in self.state.hosts.values()) and all(h.is_gone for h in self.hosts.values() if h.far)
-            if is_over and not self.ended.done():
+            if not self.ended.done() and all(map(self._is_gone, self.hosts.values())):
                 self._end()
         elif self.state.hosts[host].leaving:
             self.keeping.went_down(host)
@@ -381,6 +380,9 @@ class Engine(NearNews):
             self._lost_hosts.put_nowait(host)
 
     # --- the end
+
+    def _is_gone(self, host: Host) -> bool:
+        return host.is_gone if host.far else self.state.hosts[host.name].down
 
     def close(self, reason: str) -> None:
         """Begin the end: kill everything, settle everything. `ended` is done when that is confirmed."""

@@ -18,7 +18,22 @@ from .backlog import FAR, Backlog
 from .evening import call_back_from_silent, even_out
 from .lanes import ask_again
 from .leaving import go_on
-from .stimuli import Action, Bound, Emit, FarAnswered, FarRoundTrip, FarUnreachable, FarUp, Kill, Limit, Settle, Want, Withdraw, Withdrawn
+from .stimuli import (
+    Action,
+    Bound,
+    Emit,
+    FarAnswered,
+    FarRoundTrip,
+    FarUnreachable,
+    FarUp,
+    HostDown,
+    Kill,
+    Limit,
+    Settle,
+    Want,
+    Withdraw,
+    Withdrawn,
+)
 
 if TYPE_CHECKING:
     from .host_record import HostRecord
@@ -110,6 +125,7 @@ def up(state: State, stimulus: FarUp, now: float, actions: list[Action]) -> None
     """A far host offers its slots."""
     host = state.hosts[stimulus.host]
     host.down, host.reason = False, ""
+    host.confirm_limbo()
     state.endings.end_limbo(host, now, actions)
     host.machine = stimulus.machine
     state.backlog(stimulus.host).width = host.slots = _share(state, host, stimulus.slots, actions)
@@ -149,10 +165,12 @@ def unreachable(state: State, stimulus: FarUnreachable, _now: float, _: list[Act
     look_who_is_alone(state)
 
 
-def down(state: State, host: HostRecord, reason: str, now: float, actions: list[Action]) -> None:
-    """A far host was lost, with all it had."""
+def down(state: State, host: HostRecord, stimulus: HostDown, now: float, actions: list[Action]) -> None:
+    """A far host was lost, with all it had; where nobody confirms that this is dead, it may run there for a while."""
     assert host.backlog is not None
-    host.reason = reason
+    host.reason = stimulus.reason
+    if stimulus.confirmed:
+        host.confirm_limbo()
     if host.backlog.width and not host.leaving:
         host.lost_at = now
     attempts = list(host.backlog.attempts.values())
@@ -160,5 +178,6 @@ def down(state: State, host: HostRecord, reason: str, now: float, actions: list[
     state.resized()
     ask_again(state)
     for attempt in reversed(attempts):
-        state.endings.lost(attempt, reason, now, actions)
+        attempt.confirmed_dead = stimulus.confirmed
+        state.endings.lost(attempt, stimulus.reason, now, actions)
     look_who_is_alone(state)

@@ -60,6 +60,12 @@ class HostRecord:
         """Return its slots, if it is near."""
         return [slot for slot in self._state.slots.values() if slot.host == self.name]
 
+    def confirm_limbo(self) -> None:
+        """Everything that ran here before is known to be dead."""
+        for task in self.limbo:
+            if task._attempt is not None:
+                task._attempt.confirmed_dead = True
+
     # --- what `HostView` shows
 
     @property

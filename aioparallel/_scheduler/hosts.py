@@ -38,6 +38,7 @@ def up(state: State, stimulus: HostUp, now: float, actions: list[Action]) -> Non
     """A host's agent supervises, and nothing of an agent before it is alive."""
     host = state.hosts[stimulus.host]
     host.down = False
+    host.confirm_limbo()
     state.endings.end_limbo(host, now, actions)
     if state.watched:
         actions.append(Emit(HostUpEvent(at=now + state.epoch, host=host.name)))
@@ -52,7 +53,7 @@ def down(state: State, stimulus: HostDown, now: float, actions: list[Action]) ->
     if state.watched:
         actions.append(Emit(HostDownEvent(at=now + state.epoch, host=host.name, reason=stimulus.reason)))
     if host.backlog is not None:
-        far.down(state, host, stimulus.reason, now, actions)
+        far.down(state, host, stimulus, now, actions)
         go_on(host, actions)
     for slot in [slot for slot in state.slots.values() if slot.host == host.name]:
         del state.slots[slot.key]

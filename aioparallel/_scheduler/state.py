@@ -19,7 +19,7 @@ from weakref import ref
 
 from .._jobs.task import Attempt, Task
 from ..errors import PoolClosed, TaskTimeout
-from ..events import CancelUnconfirmed, TaskSubmitted
+from ..events import TaskSubmitted
 from ..status import IDLE, QUEUED, RUNNING, STOPPING
 from . import far as far_rules, hosts, leaving, near, slots
 from .alone import give_up, look_whether_alone
@@ -335,5 +335,4 @@ class State:
             return
         attempt.confirmed_dead = False
         self.endings.cancelled(task, attempt, now, actions)
-        if self.watched:
-            actions.append(Emit(CancelUnconfirmed(at=now + self.epoch, task=task._id, host=attempt.slot.host, slot=attempt.slot.index)))
+        self.endings.tell_unconfirmed(attempt, now, actions)

@@ -81,11 +81,12 @@ class HostUp(NamedTuple):
 
 
 class HostDown(NamedTuple):
-    """A host's agent was lost, with its slots. `unbegun`: of each slot, how many attempts never began."""
+    """A host's agent was lost, with its slots. `unbegun`: of each slot, how many attempts never began. `confirmed`: all there is dead."""
 
     host: str
     reason: str
     unbegun: dict[int, int]
+    confirmed: bool = True
 
 
 class HostFailed(NamedTuple):

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from aioparallel import HostError, HostLost, Pool, PoolClosed, UsageError
 from aioparallel._scheduler import engine
 from aioparallel._worker.machine import usable_cpus
 from aioparallel.config import HostAdded, HostRemoved
+from aioparallel.events import CancelUnconfirmed
 from tests.far.loopback import Loopback
 
-from ..journeys.looks import until
+from ..journeys.deeds import start_setsid_daemon
+from ..journeys.looks import is_dead, until
 from .visitors import hold, note_and_print, where
 
 
@@ -61,6 +66,38 @@ async def test_a_host_that_comes_back_under_its_name_is_not_the_one_that_was_rem
         task = pool.submit(where)
         await asyncio.sleep(engine.CLOSE_SECONDS)  # begun after that of the removal, it ends after it
         assert await task == "a" and pool.hosts["a"].is_up and len(task.attempts) == 1
+
+
+async def test_a_pool_that_is_closed_just_after_a_host_was_lost_sees_to_what_that_left_behind() -> None:
+    """The other hosts are gone sooner; that ends nothing."""
+    async with Pool(local=1, hosts=[Loopback("a", slots=1)]) as pool:
+        daemon = await pool.options(hosts=["a"]).submit(start_setsid_daemon)
+        (slot,) = (slot.pid for slot in pool.slots if slot.host == "a")
+        assert slot is not None and not is_dead(daemon)
+        os.kill(psutil.Process(slot).ppid(), signal.SIGKILL)
+        await until(lambda: not pool.hosts["a"].is_up)
+        await pool.aclose()
+        assert is_dead(daemon)
+
+
+async def test_a_task_is_not_said_to_be_dead_where_nobody_knows(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(engine, "CLOSE_SECONDS", 0.5)
+    async with Pool(local=1, hosts=[Loopback("a", slots=2)]) as pool:
+        there = pool.options(hosts=["a"])
+        cancelled, running = (there.submit(time.sleep, 1000) for _ in range(2))
+        await until(lambda: len([slot for slot in pool.slots if slot.host == "a" and slot.state == "busy"]) == 2)
+        agent = psutil.Process(next(slot.pid for slot in pool.slots if slot.host == "a")).ppid()
+        os.kill(agent, signal.SIGSTOP)
+        try:
+            told = pool.events()
+            cancelled.cancel()
+            await pool.aclose()
+            assert cancelled.cancelled() and isinstance(running.exception(), PoolClosed)
+            assert [task.attempts[0].confirmed_dead for task in (cancelled, running)] == [False, False]
+            assert [event.host async for event in told if isinstance(event, CancelUnconfirmed)] == ["a"]
+            assert [record.message.split(" in ")[0] for record in caplog.records] == ["host a did not confirm"], "it says so of no other"
+        finally:
+            os.kill(agent, signal.SIGCONT)
 
 
 async def test_what_runs_on_a_host_that_is_removed_at_once_runs_elsewhere(tmp_path: Path) -> None:

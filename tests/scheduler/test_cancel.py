@@ -6,11 +6,11 @@ import pytest
 
 from aioparallel._scheduler.slots import AGAIN_SECONDS
 from aioparallel._scheduler.state import CONFIRM_SECONDS
-from aioparallel._scheduler.stimuli import CancelAsked, HostCame, HostDown, Kill, Submitted
+from aioparallel._scheduler.stimuli import CancelAsked, Closing, FarUp, HostCame, HostDown, Kill, Submitted
 from aioparallel._scheduler.timers import SLACK
 from aioparallel.events import CancelUnconfirmed
 from aioparallel.status import IDLE, QUEUED, RUNNING, STOPPING
-from aioparallel.testing import ScriptedSlot, Simulation
+from aioparallel.testing import ScriptedHost, ScriptedSlot, Simulation
 
 
 def running(slots: int = 1, **options: object) -> tuple[Simulation, ScriptedSlot]:
@@ -53,6 +53,29 @@ def test_a_task_that_was_lost_is_cancelled_when_another_host_has_come() -> None:
     assert task.cancelled() and [len(lane.queue) for lane in sim.state.all_lanes()] == [1, 0, 0]
     other.cancel()
     assert other.cancelled() and not sim.state.queue
+
+
+@pytest.mark.parametrize("again", ["up", "closed", "buried"])
+def test_a_task_that_is_cancelled_on_a_host_that_is_lost(again: str) -> None:
+    """Whether it is dead is known when the next agent there has seen to it, and not before."""
+    sim = Simulation({})
+    far = ScriptedHost("far", 1, sim, sim.clock)
+    sim.hosts["far"] = far
+    sim.feed(HostCame("far", 1, 1.0, {}))
+    far.launch = far.kill = lambda *_: None  # type: ignore[method-assign]
+    sim.feed(FarUp("far", 1, ""))
+    task = sim.submit()
+    task.cancel()
+    sim.feed(HostDown("far", "silent", {}, False))
+    assert task.state == STOPPING and not task.attempts[0].confirmed_dead
+    if again == "up":
+        sim.feed(FarUp("far", 1, ""))
+    else:
+        far.close = lambda: None  # type: ignore[method-assign]
+        sim.feed(Closing("closed"))
+        sim.feed(HostDown("far", "closed", {}, again == "buried"))
+    assert task.cancelled() and task.attempts[0].confirmed_dead is (again != "closed")
+    assert len([event for event in sim.recorder.events if isinstance(event, CancelUnconfirmed)]) == (again == "closed")
 
 
 def test_a_task_that_was_sent_ahead_is_cancelled_at_once_and_the_others_go_on() -> None:
