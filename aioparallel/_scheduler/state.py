@@ -310,7 +310,7 @@ class State:
                 begin_wanted(self, self.wanted, now, actions)
                 assign(self, now, actions)
         if now >= self.look_due:
-            self.look_due = NEVER
+            self.look_due = min((lane.look_due for lane in self.all_lanes() if lane.look_due > now), default=NEVER)
             assign(self, now, actions)
         if now >= self.alone_due:
             give_up(self, now, actions)
