@@ -24,14 +24,10 @@ from .._hosts.base import Host, Outcome, is_shortage
 from .._jobs.task import Task
 from .._wire.arena import clear as clear_arena
 from ..config import Settings
-from ..errors import HostError, UsageError
+from ..errors import HostError
 from ..events import Event
-from ..options import Options
-from ..status import RETIRING, PoolStatus, SlotStatus
-from . import overview
-from .alone import impossible
 from .keeping import Keeping
-from .lanes import allowed_by, may_come
+from .looking import Looking
 from .near_news import NearNews
 from .settling import Settler
 from .state import State
@@ -74,7 +70,7 @@ BURST = 256
 _clock = time.monotonic
 
 
-class Engine(NearNews):
+class Engine(NearNews, Looking):
     """Performs actions; owns every asyncio task of a pool. One per open pool."""
 
     def __init__(self, hosts: list[Host], settings: Settings, *, publish: Callable[[Event], None]) -> None:
@@ -196,7 +192,10 @@ class Engine(NearNews):
                     perform[type(action)](action)
                 if not inbox:
                     break
-                actions.extend(handle(inbox.popleft(), _clock()))
+                try:
+                    actions.extend(handle(inbox.popleft(), _clock()))
+                except Exception as error:  # noqa: BLE001 - a bug of ours
+                    self._break(error)
         except BaseException:
             # What stands behind an action that raised is performed before anything else is handled: the state has counted on it.
             self.loop.call_soon(self._go_on)
@@ -211,6 +210,12 @@ class Engine(NearNews):
         if state.interrupt is not None:
             interrupt, state.interrupt = state.interrupt, None
             raise interrupt
+
+    def _break(self, error: Exception) -> None:
+        """The state machine raised, so what it knows may be wrong from here on: everything ends."""
+        log.error("the engine failed", exc_info=error)
+        if self.state.closing is None:
+            self.loop.call_soon(self.close, f"the pool's engine failed: {error!r}")
 
     def _go_on(self) -> None:
         self.feed(Clock())
@@ -249,71 +254,9 @@ class Engine(NearNews):
         """Whether nothing is unfinished."""
         return not self._submitted and not self._settler.busy and not self.state.unfinished()
 
-    @property
-    def failed(self) -> tuple[str, str] | None:
-        """(host, reason) of a host that will never offer slots, where none ever will."""
-        hosts = self.state.hosts.values()
-        if any(host.failed is None for host in hosts):
-            return None
-        return next((host.name, host.failed or "") for host in hosts)
-
-    @property
-    def closing(self) -> str | None:
-        """Why everything ends, once it does."""
-        return self.state.closing
-
     def want(self, slots: int) -> None:
         """Begin slots before there is work for them."""
         self.feed(Wanted(slots))
-
-    def slots(self) -> int:
-        """Return how many slots there may be, of all hosts that are known to offer some."""
-        return max(1, sum(host.slots for host in self.state.hosts.values()))
-
-    @property
-    def any_up(self) -> bool:
-        """Whether a host has come up."""
-        return bool(self._up)
-
-    def has_tried(self, host: str) -> bool:
-        """Return whether a host is up, or has failed once."""
-        record = self.state.hosts.get(host)
-        return record is None or host in self._up or record.failed is not None or bool(record.reason)
-
-    def has_up(self, slots: int, hosts: int = 0) -> bool:
-        """Return whether so many slots and hosts are up (0 of both: whether every host is up, or has failed once)."""
-        if not slots and not hosts:
-            return all(self.has_tried(host) for host in self.hosts) and (bool(self.hosts) or not self.state.hosts_may_come)
-        if sum(host.name in self._up for host in self.state.hosts.values()) < hosts:
-            return False
-        far = sum(slot.pid is not None for host in self.state.hosts.values() if host.backlog for slot in host.backlog.slots.values())
-        return far + sum(slot.pid is not None and slot.state != RETIRING for slot in self.state.slots.values()) >= slots
-
-    def _look(self) -> None:
-        """Take in what was submitted, if somebody looks in the pool's own loop; another thread, or a forked child, must not."""
-        if asyncio._get_running_loop() is self.loop:
-            self.take_in()
-
-    def load(self) -> tuple[int, int]:
-        """Return (busy slots, queued tasks)."""
-        self._look()
-        return overview.busy(self.state), overview.queued(self.state)
-
-    def status(self, name: str, phase: str, uptime: float) -> PoolStatus:
-        """Return what `Pool.status` shows."""
-        self._look()
-        return overview.status(self.state, tuple(self.notes), name, phase, self.slots(), uptime)
-
-    def slot_states(self) -> tuple[SlotStatus, ...]:
-        """Return what `Pool.slots` shows."""
-        self._look()
-        return overview.slots(self.state)
-
-    def check_placement(self, options: Options) -> None:
-        """Raise UsageError for options that no host of the pool allows, nor any that may come."""
-        allowed = allowed_by(self.state, options)
-        if allowed is not None and not allowed and not may_come(self.state, options):
-            raise UsageError(impossible(self.state, options))
 
     # --- actions
 

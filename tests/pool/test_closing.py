@@ -17,6 +17,7 @@ import pytest
 
 from aioparallel import HostError, Pool, PoolClosed, SerializationError, UsageError
 from aioparallel._scheduler import engine
+from aioparallel._scheduler.stimuli import CancelAsked
 
 from .gate import FrozenAgent, Gate, death, gone, pass_gate, run_script, stay, until
 
@@ -402,3 +403,22 @@ async def test_while_it_is_being_opened() -> None:
     opening.cancel()
     await asyncio.wait([opening])
     assert opening.cancelled() and pool.status().state == "closed"
+
+
+async def test_a_bug_in_the_state_machine_ends_the_pool_and_not_in_silence(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(stimulus: Any, now: float, actions: Any) -> None:
+        raise ZeroDivisionError
+
+    async with Pool(local=1) as pool:
+        assert await pool.submit(abs, -1) == 1
+        running, waiting = pool.submit(time.sleep, 60), pool.submit(time.sleep, 60)
+        monkeypatch.setitem(pool._engine.state._handlers, CancelAsked, broken)
+        waiting.cancel()
+        with pytest.raises(PoolClosed, match=r"the pool's engine failed: ZeroDivisionError\(\)"):
+            await running
+        await asyncio.wait([waiting])
+        with pytest.raises(PoolClosed):
+            await pool.submit(abs, -1)
+    assert [record.message for record in caplog.records] == ["the engine failed"]
