@@ -47,15 +47,16 @@ class Pool(Submitter):
     """Slots on this machine and on others, and every task that runs on them.
 
     local: how many slots; None: one for each CPU this process may use; "serial": run tasks one by one in this process, for a debugger;
-    0: none here. hosts: machines that `ssh` reaches, by name or as `SSH(...)`; nothing need be installed there but a Python of the same
-    minor version. heartbeat: seconds between words to each of them; after three without an answer it is lost, and its tasks run
-    elsewhere. orphan_after: seconds after which a host that hears nothing ends everything it runs. lost_grace: seconds without a host
-    that is up (and none here), after which what waits fails with HostLost. reserve: CPUs of this machine that `local=None` leaves free;
-    None: 1 where there are hosts. ship: modules that travel to far hosts as source besides your own, though they are installed here;
-    "-name" excludes one.
+    0: none here. hosts: machines that `ssh` reaches, by name or as `SSH(...)`, or an async iterator of `config.HostAdded` and
+    `HostRemoved`; nothing need be installed there but a Python of the same minor version.
     name: for messages. seed: what each task's own seed is derived from; None: drawn. preload: modules that every slot has imported.
-    selection: the policy that chooses hosts (`aioparallel.policies`); None: where a task is expected to end first.
     max_tasks_per_slot: a slot is replaced after so many. python: the interpreter of the slots, where this program has none of its own.
+    reserve: CPUs of this machine that `local=None` leaves free; None: 1 where there are hosts. selection: the policy that chooses hosts
+    (`aioparallel.policies`); None: where a task is expected to end first. ship: modules that travel to far hosts as source besides your
+    own, though they are installed here; "-name" excludes one.
+    heartbeat: seconds between words to each far host; after three without an answer it is lost, and its tasks run elsewhere.
+    orphan_after: seconds after which a host that hears nothing ends everything it runs. lost_grace: seconds without a host that is up
+    (and none here), after which what waits fails with HostLost.
 
     What is not given comes from the environment variables AIOPARALLEL_LOCAL, AIOPARALLEL_HOSTS and so on, else it is as shown.
 
