@@ -16,9 +16,11 @@ from .leaks import GRACE_SECONDS, Snapshot, lasting_leftovers
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C, and let the programs that tests start hear it: a shell has its background jobs ignore it."""
+    """Hear signals, and let the programs that tests start hear them: a shell has its background jobs ignore Ctrl-C, `nohup` a hang-up."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

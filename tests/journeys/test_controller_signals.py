@@ -16,7 +16,7 @@ from ..far.servers import Server
 from .conftest import pool_in_a_program
 from .looks import assert_gone_within, controller, living
 
-GONE_SECONDS = 1.0
+GONE_SECONDS = 10.0
 
 PROGRAM = """
 import asyncio, json, os, signal, sys, tempfile, time, psutil
