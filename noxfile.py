@@ -53,10 +53,10 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run all tests under every installed Python (arguments go to pytest)."""
+    """Run all tests under every installed Python, on all cores (arguments go to pytest; `-- -n0` for one after the other)."""
     session.install("-e", ".", *group("test"))
     # pytest ends with status 5, and so the session fails, when no test was found.
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "--numprocesses=logical", "--maxprocesses=4", "--dist=worksteal", *session.posargs)
 
 
 @nox.session

@@ -7,12 +7,13 @@ import inspect
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import pytest
 
-from .leaks import GRACE_SECONDS, Snapshot, lasting_leftovers
+from .leaks import GRACE_SECONDS, WORKER, Snapshot, lasting_leftovers
 
 
 def pytest_configure() -> None:
@@ -21,6 +22,14 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if WORKER:  # what another process's tests have in the temp folder is none of ours
+        os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix=f"{WORKER}-")
+
+
+def pytest_unconfigure() -> None:
+    """Remove the worker's own temp folder."""
+    if WORKER:
+        shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -29,7 +29,16 @@ RUN = "TESTS_OF_AIOPARALLEL_RUN"
 It does not begin with AIOPARALLEL_, as settings do.
 """
 
-os.environ.setdefault(RUN, f"{os.getpid()}-{secrets.token_hex(8)}")
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+"""Several processes may share the tests of a run; each has a mark of its own."""
+
+
+def _mark() -> str:
+    mark = os.environ.get(RUN) or f"{os.getpid()}-{secrets.token_hex(8)}"
+    return mark if mark.endswith(WORKER) else f"{mark}-{WORKER}"
+
+
+os.environ[RUN] = _mark()
 
 
 @dataclass(frozen=True)
