@@ -15,7 +15,7 @@ from typing import Any
 
 from .. import config
 from .._hosts.checking import HostCheck, check
-from ..config import SSH, Settings, as_values
+from ..config import SSH, Settings
 from ..errors import AioparallelError, ConfigError, UsageError
 from .progress import Progress
 
@@ -80,15 +80,14 @@ def from_file(path: str | None) -> Settings:
     if path is None and (of_variables := config.settled({})).hosts:
         return of_variables
     try:
-        found: Any = config.read_config(path)
+        found = config.read_config(path)
     except ConfigError as error:
         if path is not None or error.path is not None:
             raise
         raise UsageError(f"{error}; or name hosts with --host, or AIOPARALLEL_HOSTS") from None
-    hosts = as_values(found.hosts)
-    if not hosts:
+    if not found.hosts:
         raise UsageError(f"{path or 'the configuration'} names no hosts: add some, or name them with --host")
-    return found if isinstance(found, Settings) else Settings(hosts=hosts)
+    return found
 
 
 async def look(hosts: Sequence[Any], seconds: float, settings: Settings | None = None) -> list[HostCheck]:
