@@ -30,7 +30,9 @@ def tell_hopeless(state: State, lane: Lane, now: float, actions: list[Action]) -
             if may_come(state, task._options):
                 lane.queue.push(task)
             else:
-                state.endings.failed(task, UsageError(impossible(state, task._options)), None, now, actions)
+                why = impossible(state, task._options)
+                lost = HostLost(f"its host was lost while it ran the task, and {why}") if task._losses else None
+                state.endings.failed(task, lost or UsageError(why), None, now, actions)
     look_whether_alone(state, lane)
 
 

@@ -141,6 +141,20 @@ async def test_removing_goes_on_when_nobody_waits_for_it_any_more(tmp_path: Path
         await until(lambda: not pool.hosts)
 
 
+async def test_a_task_that_is_lost_with_its_host_while_that_leaves_is_told_so(tmp_path: Path) -> None:
+    async with Pool(local=1, hosts=[Loopback("a", slots=1)]) as pool:
+        await pool.ready(hosts=2, timeout=60)
+        task = pool.options(hosts=["a"]).submit(note_and_print, str(tmp_path / "pids"))
+        await until((tmp_path / "pids").exists)
+        removing = asyncio.create_task(pool.remove_host("a"))
+        await asyncio.sleep(0)
+        os.kill(int((tmp_path / "pids").read_text().split()[1]), signal.SIGKILL)
+        with pytest.raises(HostLost, match="was lost while it ran the task, and no host of this pool is allowed by options"):
+            await task
+        await removing
+        assert list(pool.hosts) == ["local"] and await pool.submit(where) == "local"
+
+
 async def test_a_pool_is_closed_while_a_host_leaves(tmp_path: Path) -> None:
     async with Pool(local=1, hosts=[Loopback("a", slots=1)]) as pool:
         await pool.ready(hosts=2, timeout=60)
