@@ -25,7 +25,7 @@ from .._jobs.shared import Named
 from .._jobs.task import Attempt
 from .._wire.frames import Frame, FrameError, encode
 from .._wire.lanes import SLICE_BYTES, Lanes
-from .._wire.link import framed, unframed
+from .._wire.link import unframed
 from .._wire.memory import Buffer
 from .._wire.messages import (
     BOUND,
@@ -39,7 +39,6 @@ from .._wire.messages import (
     INCARNATION_BITS,
     ISOLATE,
     LIMIT,
-    MODULES,
     NEED,
     NOTICE,
     OUTCOME,
@@ -51,7 +50,6 @@ from .._wire.messages import (
     PROGRESS,
     PROGRESS_BODY,
     READY,
-    ROOTS,
     STAMP,
     STOP,
     UNCONFIRMED,
@@ -65,8 +63,9 @@ from .._wire.messages import (
 from .base import Death, Outcome, Reports
 from .encoder import Encoder
 from .sender import Sender
+from .shelf import Shelf
 from .ship import first_words, why_not
-from .sources import Selection, Shelf
+from .sources import Selection
 
 log = logging.getLogger("aioparallel")
 
@@ -108,7 +107,7 @@ class FarLink:
         self._lanes = Lanes()
         self._encoder = Encoder()
         self._sender = Sender(self._lanes, self._encoder, self.launch)
-        self._shelf = Shelf(selection)
+        self._shelf = Shelf(selection, config["modules"])
         self._channel: Channel | None = None
         self._begun = False
         self._reason = ""
@@ -254,9 +253,9 @@ class FarLink:
     def launch(self, attempts: Sequence[Attempt]) -> None:
         """Send attempts."""
         pieces: list[Buffer] = []
-        roots = self._shelf.news()
-        if roots is not None:
-            pieces.append(encode(ROOTS, 0, 0, pack(*roots)))
+        news = self._shelf.news()
+        if news is not None:
+            pieces += news.frames()
         for attempt in attempts:
             if type(attempt.task._payload) is Named and self._sender.holds(attempt):
                 continue
@@ -364,7 +363,8 @@ class FarLink:
         elif kind == WITHDRAWN:
             reports.withdrawn(name, values)
         elif kind == NEED:
-            self._send_modules(values[0])
+            self._lanes.work(self._shelf.answer_frames(values[0]))
+            self._flush_soon()
         elif kind == PONG:
             self._ponged(ident, values[0])
         elif kind == WELCOME:
@@ -377,13 +377,6 @@ class FarLink:
             self.close()
         elif kind == BURIED:
             self.buried = True
-
-    def _send_modules(self, name: str) -> None:
-        sources = {source.name: source[1:] for source in self._shelf.answer(name)}
-        why = "" if sources else self._shelf.why_not(name)
-        head, buffers = framed(MODULES, 0, 0, b"", pack(name, sources, why))
-        self._lanes.work((head, *buffers))
-        self._flush_soon()
 
     def _welcomed(self, facts: dict[str, Any]) -> None:
         self.facts = facts

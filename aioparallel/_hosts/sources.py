@@ -24,8 +24,6 @@ from ..errors import UsageError
 
 MAX_SOURCE = 1 << 24
 """Bytes of one module; a larger one does not travel."""
-MAX_COMPANY = 1 << 22
-"""Bytes of other modules that travel along with one that was asked for."""
 _NEVER = frozenset({"__main__", "__mp_main__", "aioparallel", "cloudpickle", *sys.stdlib_module_names})
 
 
@@ -196,50 +194,6 @@ def _extension_below(spec: ModuleSpec) -> str:
     return ""
 
 
-class Shelf:
-    """What one far host has of the user's modules."""
-
-    def __init__(self, selection: Selection | None = None) -> None:
-        self._selection = selection or Selection()
-        self._sent: set[str] = set()
-        self._roots: frozenset[str] = frozenset()
-        self._seen = 0
-
-    def news(self) -> frozenset[str] | None:
-        """Return the top-level names of the user's loaded modules, if they may have changed since the last call."""
-        if len(sys.modules) == self._seen:
-            return None
-        self._seen = len(sys.modules)
-        roots = self._selection.roots()
-        if roots == self._roots:
-            return None
-        self._roots = roots
-        return roots
-
-    def answer(self, name: str) -> list[Source]:
-        """Return a module that was asked for and, once, others that are loaded: likely to be needed next. Empty: it does not travel."""
-        spec = find(name)
-        source = read(spec) if spec is not None and self._selection.takes(spec) else None
-        if source is None:
-            return []
-        self._sent.add(name)
-        answer, room = [source], MAX_COMPANY
-        for other, module in sorted(sys.modules.items()):
-            spec = getattr(module, "__spec__", None)
-            if other in self._sent or not isinstance(spec, ModuleSpec) or spec.name != other or not self._selection.takes(spec):
-                continue
-            company = read(spec)
-            if company is not None and len(company.text) <= room:
-                room -= len(company.text)
-                self._sent.add(other)
-                answer.append(company)
-        return answer
-
-    def why_not(self, name: str) -> str:
-        """See `Selection.why_not`."""
-        return self._selection.why_not(name)
-
-
 def needed_by(names: list[str], selection: Selection | None = None) -> list[Source]:
     """Return those of these modules that travel, and whatever travels of what they name in import statements."""
     selection = selection or Selection()
@@ -276,4 +230,4 @@ def _imported(source: Source) -> list[str]:
     return [name for name in names if name]
 
 
-__all__ = ["Selection", "Shelf", "Source", "find", "is_own", "needed_by", "read"]
+__all__ = ["Selection", "Source", "find", "is_own", "needed_by", "read"]

@@ -31,9 +31,10 @@ FORGET = 5
 """Functions that will not be named again. body: their packed numbers."""
 MODULES = 7
 """Far: modules of the user's. body: packed (the name that was asked for, {name: (path, is it a package, source)}, and
-if that is empty why, where it is the user's)."""
+if that is empty why, where it is the user's); nobody asked for what is sent anew, behind ROOTS: its name is empty."""
 ROOTS = 8
-"""Far: the top-level names of the user's own modules. body: packed names."""
+"""Far: the top-level names of the user's own modules, and which modules are not as they were sent; whatever was refused may be there now.
+body: packed (names, names)."""
 SHARE_PART = 9
 """Far: the next bytes of a shared value that SHARE announced without any. ident: its number; one buffer."""
 DROP = 10

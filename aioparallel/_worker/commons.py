@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 class Commons:
     """Shared values by number, whole or still coming."""
 
-    __slots__ = ("_coming", "_regions", "_roots", "_said")
+    __slots__ = ("_coming", "_regions", "_roots", "_said", "_stale")
 
     def __init__(self) -> None:
         self._roots: list[Buffer] = []
+        self._stale: dict[str, None] = {}
+        """What was sent anew since the agent began: a slot may have been given it as it was then."""
         self._coming: dict[int, Region] = {}
         self._regions: dict[int, Region] = {}
         self._said: dict[int, list[Buffer]] = {}
@@ -40,8 +42,10 @@ class Commons:
         """Take in a frame of the pool's; return what all slots are to be told now."""
         kind, _, number, body, buffers = frame
         if kind == ROOTS:
-            self._roots = [encode(ROOTS, 0, 0, body)]
-            return self._roots
+            roots, stale = unpack(body)
+            self._stale.update(dict.fromkeys(stale))
+            self._roots = [encode(ROOTS, 0, 0, pack(roots, tuple(self._stale)))]
+            return [encode(ROOTS, 0, 0, body)]
         if kind == DROP:
             return self._drop(unpack(body), encode(DROP, 0, 0, body))
         try:

@@ -26,6 +26,7 @@ from .._wire.messages import (
     NEED,
     OUTCOME,
     READY,
+    ROOTS,
     RUN,
     STAMP,
     WITHDRAWN,
@@ -128,6 +129,8 @@ class Feeder:
         elif kind == MODULES:
             self._library.modules_came(*unpack(unframed(body, 0, buffers)[0]))
         else:
+            if kind == ROOTS:
+                self._library.withdraw(unpack(body)[1])
             news = self._commons.take(frame)
             for end in self._ends.values():
                 self._say(end, *news)

@@ -26,34 +26,30 @@ class OwnModules:
     def __init__(self, known: dict[str, Answer], host: str) -> None:
         """Take part in every import: first for the user's own names, last for all others. `known` came with the agent."""
         self._known = known
+        self._run: dict[str, Answer] = {}
+        """Modules as they were imported."""
         self._host = host
         self._refused: dict[str, str] = {}
         """Why a module did not come that is the user's, or that the pool does not have either; of others nothing."""
-        self._fetch: Callable[[str], tuple[dict[str, Answer], str]] | None = None
-        roots = frozenset(name.partition(".")[0] for name in known)
-        self.roots: Callable[[], frozenset[str]] = lambda: roots
-        self._refused_under = roots
+        self.fetch: Callable[[str], tuple[dict[str, Answer], str]] | None = None
+        """In a slot: asks the pool for a module; it gives none, and why, for what is not the user's own or cannot travel."""
+        self.roots = frozenset(name.partition(".")[0] for name in known)
+        """The top-level names of what is known to be the user's."""
         sys.meta_path.insert(0, _First(self))
         sys.meta_path.append(_Last(self))
 
-    def connect(self, fetch: Callable[[str], tuple[dict[str, Answer], str]], roots: Callable[[], frozenset[str]]) -> None:
-        """In a slot, ask the pool from now on.
-
-        fetch: ask it for a module; it gives none, and why, for what is not the user's own or cannot travel. roots: say which top-level
-        names are known to be the user's.
-        """
-        self._fetch, self.roots = fetch, roots
+    def told(self, roots: tuple[str, ...], stale: tuple[str, ...]) -> None:
+        """The pool says which names are the user's, and of which modules it has another text now; it may have what it refused."""
+        self.roots = frozenset(roots)
+        for name in stale:
+            self._known.pop(name, None)
         self._refused.clear()
 
     def find(self, name: str) -> ModuleSpec | None:
         """Return the spec of a module that the pool has."""
         answer = self._known.get(name)
-        roots = self.roots()
-        if roots is not self._refused_under:
-            self._refused_under = roots
-            self._refused.clear()  # the user has more modules than when these were asked for
-        if answer is None and self._fetch is not None and name not in self._refused:
-            fetched, why = self._fetch(name)
+        if answer is None and self.fetch is not None and name not in self._refused:
+            fetched, why = self.fetch(name)
             answer = fetched.get(name)
             if answer is None:
                 self._refused[name] = why
@@ -65,6 +61,7 @@ class OwnModules:
         loader: Any = self
         spec = ModuleSpec(name, loader, origin=path or None, is_package=is_package)
         spec.has_location = bool(path)
+        spec.loader_state = answer
         return spec
 
     def remedy(self, error: ImportError) -> str:
@@ -80,7 +77,7 @@ class OwnModules:
             return f"{where} there is no module {name!r}, {why}"
         if root == "aioparallel":
             return f"{where} there is only as much of aioparallel as tasks use: import the rest in the controller alone"
-        if root in self.roots() or root in self._known:
+        if root in self.roots or root in self._known:
             return ""
         if not isinstance(error, ModuleNotFoundError) or root in sys.modules:
             return f"if this works at the controller, {root!r} {where} is of another version: install the same one there, {other}"
@@ -96,23 +93,28 @@ class OwnModules:
 
     def exec_module(self, module: ModuleType) -> None:
         """Run the module's source."""
-        code = self.get_code(module.__name__)
+        spec: Any = module.__spec__
+        self._run[spec.name] = spec.loader_state
+        code = self.get_code(spec.name)
         exec(code, module.__dict__)  # noqa: S102 - what an import is
+
+    def _answer(self, name: str) -> Answer:
+        return self._run.get(name) or self._known[name]
 
     def get_code(self, name: str) -> CodeType:
         """Return the module's code."""
-        path, _, source = self._known[name]
+        path, _, source = self._answer(name)
         return compile(source, path or f"<namespace {name}>", "exec", dont_inherit=True)
 
     def get_source(self, name: str) -> str:
         """Return the module's source: tracebacks and `inspect` show it, though there is no such file here."""
         from importlib.util import decode_source
 
-        return decode_source(self._known[name][2])
+        return decode_source(self._answer(name)[2])
 
     def is_package(self, name: str) -> bool:
         """Return whether the module is a package."""
-        return self._known[name][1]
+        return self._answer(name)[1]
 
 
 def _with_parents(name: str) -> list[str]:
@@ -125,7 +127,7 @@ class _First:
         self._modules = modules
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
-        return self._modules.find(name) if name.partition(".")[0] in self._modules.roots() else None
+        return self._modules.find(name) if name.partition(".")[0] in self._modules.roots else None
 
 
 class _Last:
@@ -134,7 +136,7 @@ class _Last:
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
         root = name.partition(".")[0]
-        if root in sys.stdlib_module_names or root in self._modules.roots() or root == "aioparallel":
+        if root in sys.stdlib_module_names or root in self._modules.roots or root == "aioparallel":
             return None
         return self._modules.find(name)
 

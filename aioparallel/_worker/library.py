@@ -1,7 +1,8 @@
 """The user's modules on a far host: which slot asked for which, and what the pool sent.
 
 Guarantees
-    The pool is asked for a module once, however many slots need it; every slot that asked is answered.
+    The pool is asked for a module once, however many slots need it; every slot that asked is answered. What is handed out is what the
+    pool said last.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ class Library:
         for end in self._needs.pop(asked, ()):
             if not end.closed:
                 self._hand_out(end, asked, modules, why)
+
+    def withdraw(self, names: tuple[str, ...]) -> None:
+        """Modules are not as the pool sent them; those that travel it sends anew."""
+        if names:
+            self._shelf.drop(names)
 
     def need(self, end: SlotEnd, name: str) -> None:
         """A slot asks for a module."""

@@ -31,6 +31,12 @@ class Shelf:
         self.modules.update(modules)
         self._write()
 
+    def drop(self, names: tuple[str, ...]) -> None:
+        """Let go of modules."""
+        for name in names:
+            self.modules.pop(name, None)
+        self._write()
+
     def _write(self) -> None:
         files = [(f"{name.replace('.', '/')}{'/__init__' * package}.py", text) for name, (_, package, text) in self.modules.items()]
         data = zipped(files)

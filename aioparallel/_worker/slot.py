@@ -67,6 +67,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
+    from .imports import OwnModules
+
 CPU_WORTH = 0.001
 """Seconds: of attempts shorter than this no CPU time is reported, it would be noise."""
 LOST_LINK = 81
@@ -102,10 +104,10 @@ class Slot:
         """Whether this process was forked from the slot."""
         self._inbox: deque[Frame] = deque()
         self._receiving = allocate_lock()
-        self._modules: dict[str, tuple[dict[str, tuple[str, bool, bytes]], str]] = {}
+        self._came: dict[str, tuple[dict[str, tuple[str, bool, bytes]], str]] = {}
         """What came of the user's modules, or why nothing did, by the name that was asked for."""
-        self.roots: frozenset[str] = frozenset()
-        """Far: the top-level names that are known to be the user's own modules."""
+        self.modules: OwnModules | None = None
+        """Far: what knows of the user's own modules."""
         self._wait = poll()  # the pipe is shared with the pool, which must not block on it
         self._wait.register(self._permits, POLLIN)
         self._wait_with_values = poll()
@@ -191,8 +193,8 @@ class Slot:
             self.link.send(NEED, 0, 0, name.encode())
             while True:
                 with self._receiving:
-                    if name in self._modules:
-                        return self._modules.pop(name)
+                    if name in self._came:
+                        return self._came.pop(name)
                     self._inbox.extend(frame for frame in self.link.receive() if not self._is_modules(frame))
         finally:
             self._arm_again(armed)
@@ -202,7 +204,7 @@ class Slot:
         if frame[0] != MODULES:
             return False
         asked, modules, why = unpack(unframed(frame[3], 0, frame[4])[0])
-        self._modules[asked] = modules, why
+        self._came[asked] = modules, why
         return True
 
     def _arm_again(self, armed: int) -> None:
@@ -225,8 +227,8 @@ class Slot:
             self.values.drop(unpack(body))
         elif kind == ERA:
             self._era = ident << 8
-        elif kind == ROOTS:
-            self.roots = frozenset(unpack(body))
+        elif kind == ROOTS and self.modules is not None:
+            self.modules.told(*unpack(body))
         elif kind == MODULES:
             self._is_modules(frame)
         elif kind == SURROUND:

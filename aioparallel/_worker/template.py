@@ -245,8 +245,8 @@ def slot_main(config: dict[str, Any]) -> None:
     surrounding = Surrounding(config["host"], config["seed"], f"{config['scratch']}/{index}.{incarnation}", None, True)
     slot = Slot((index, incarnation), Link(socket, answers), (permits, knocker), page, surrounding, high)
     if config["far"]:
-        config["own_modules"].connect(slot.fetch, lambda: slot.roots)
-        surrounding.remedy = config["own_modules"].remedy
+        slot.modules = config["own_modules"]
+        slot.modules.fetch, surrounding.remedy = slot.fetch, slot.modules.remedy
 
     def let_go() -> None:
         """Not hold the slot's link open in a child of a task's."""

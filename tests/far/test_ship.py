@@ -14,7 +14,8 @@ import pytest
 
 from aioparallel import HostError, Pool, SerializationError, UsageError
 from aioparallel._hosts import sources
-from aioparallel._hosts.sources import Selection, Shelf, find, needed_by
+from aioparallel._hosts.shelf import Shelf
+from aioparallel._hosts.sources import Selection, find, needed_by
 
 from .loopback import Loopback
 from .visitors import import_from, import_missing, import_named
@@ -59,10 +60,12 @@ def test_the_longest_name_that_fits_decides(places: Path) -> None:
 
 def test_what_travels_is_asked_for_by_its_top_level_name(places: Path) -> None:
     importlib.import_module("own_project.data")
-    shelf = Shelf(Selection(["installed_pure.below", "-own_project"]))
-    roots = shelf.news() or frozenset()
+    selection = Selection(["installed_pure.below", "-own_project"])
+    shelf = Shelf(selection)
+    news = shelf.news()
+    roots = news.roots if news is not None else ()
     assert "installed_pure" in roots and "own_project" not in roots
-    assert shelf.answer("own_project.data") == [] and "ship= excludes it" in shelf.why_not("own_project.data")
+    assert shelf.answer("own_project.data") == [] and "ship= excludes it" in selection.why_not("own_project.data")
     answer = shelf.answer("installed_pure.below.deep")
     assert answer[0].text == b"value = 1\n" and not any(source.name.startswith("own_project") for source in answer)
     assert "own_project" in [source.name for source in Shelf().answer("own_project.data")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import subprocess
 import sys
@@ -24,6 +25,22 @@ def import_missing() -> None:
 
 def import_named(name: str) -> str:
     return str(importlib.import_module(name).__name__)
+
+
+def value_of(name: str) -> int:
+    return int(importlib.import_module(name).value)
+
+
+def source_of(name: str) -> str:
+    return inspect.getsource(importlib.import_module(name))
+
+
+def value_and_source(name: str) -> tuple[int, str]:
+    return value_of(name), source_of(name)
+
+
+def reload_named(*names: str) -> int:
+    return [int(importlib.reload(importlib.import_module(name)).value) for name in names][-1]
 
 
 def import_from(module: str, name: str) -> None:

@@ -25,6 +25,7 @@ from aioparallel._wire.messages import (
     RUN_HEAD,
     STAMP,
     WITHDRAWN,
+    pack,
 )
 from aioparallel._worker import feeder as feeder_module
 from aioparallel._worker.feeder import LOSSES, START_FAILURES, Feeder
@@ -183,7 +184,7 @@ def test_a_slot_that_may_live_serves_nobody(host: Host) -> None:
         host.permits(index)
     assert host.feeder.slot_ended(0, 1, "with signal 9", confirmed=False) == 1
     host.send(3, estimate=LONG)
-    host.feeder.take((8, 0, 0, b"", ()))  # ROOTS, to all who live
+    host.feeder.take((8, 0, 0, pack((), ()), ()))  # ROOTS, to all who live
     assert [item.ident for item in host.feeder._queue] == [3]
     assert host.die(0) == 0
     assert [item.ident for item in host.feeder._ends[0].outstanding] == [3]
