@@ -77,16 +77,17 @@ class FrameReader:
         """Whether the stream stands in the middle of a frame."""
         return bool(self._tail) or self._open is not None
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """Take the stream's next bytes and return the frames that are whole now."""
+    def feed(self, data: bytes, position: int = 0, end: int | None = None) -> list[Frame]:
+        """Take the stream's next bytes, those of `data` between two positions, and return the frames that are whole now."""
         frames: list[Frame] = []
-        position, end = 0, len(data)
-        if self.hole is not None and not self._apart:
-            position = self._pour(data, 0, frames)
-        elif self._tail:
-            data = self._tail + data
-            self._tail = b""
+        if end is None:
             end = len(data)
+        if self.hole is not None and not self._apart:
+            position += self._pour(data, position, end, frames)
+        elif self._tail:
+            data = self._tail + data[position:end]
+            self._tail = b""
+            position, end = 0, len(data)
         while end - position >= HEADER_SIZE:
             kind, flags, count, size, ident = _unpack_header(data, position)
             if size > MAX_BODY + 8 * count:
@@ -101,13 +102,13 @@ class FrameReader:
                 continue
             self._begin(kind, flags, ident, data[start:stop], count)
             if not self._apart:
-                position += self._pour(data, position, frames)
+                position += self._pour(data, position, end, frames)
                 continue
             self._advance(0, frames)
             if self.hole is not None:
                 break  # what comes behind in this stream waits until the other one has filled the hole
         if position < end:
-            self._tail = data[position:]
+            self._tail = data[position:end]
         return frames
 
     def fill(self, count: int) -> list[Frame]:
@@ -130,16 +131,16 @@ class FrameReader:
         self._buffers = []
         self._filled = 0
 
-    def _pour(self, data: bytes, position: int, frames: list[Frame]) -> int:
+    def _pour(self, data: bytes, position: int, end: int, frames: list[Frame]) -> int:
         """Move what `data` already holds of the open frame's buffers into them; return how many bytes that was."""
-        poured = 0
+        began = position
         self._advance(0, frames)
-        while self.hole is not None and position + poured < len(data):
-            count = min(len(self.hole), len(data) - position - poured)
-            self.hole[:count] = memoryview(data)[position + poured : position + poured + count]
-            poured += count
+        while self.hole is not None and position < end:
+            count = min(len(self.hole), end - position)
+            self.hole[:count] = memoryview(data)[position : position + count]
+            position += count
             self._advance(count, frames)
-        return poured
+        return position - began
 
     def _advance(self, count: int, frames: list[Frame]) -> None:
         """Take note of `count` more bytes. A buffer's memory is taken when its turn comes: who only announces much, gets little."""

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Iterable
 from time import monotonic
 
-from .frames import HEADER_SIZE, Frame, FrameReader, encode_header
+from .frames import HEADER, HEADER_SIZE, MAX_BODY, Frame, FrameError, FrameReader, encode_header
 from .memory import Buffer
 from .messages import ACK, DATA
 
@@ -36,13 +36,15 @@ PROBE_SECONDS = 0.1
 """So often one is asked for while less than that is under way: how long the link takes when it is not full."""
 MAX_WINDOW = 1 << 24
 
+_unpack_header = HEADER.unpack_from
+
 
 class Lanes:
     """One end of a link with two lanes, without its input and output."""
 
     __slots__ = (
-        "_acknowledged", "_asked", "_base", "_control", "_held", "_inner", "_next_probe", "_outer", "_probe", "_said", "_sent", "_taken",
-        "_work", "waiting", "window",
+        "_acknowledged", "_asked", "_base", "_control", "_held", "_inner", "_next_probe", "_probe", "_said", "_sent", "_slice_asks",
+        "_slice_rest", "_tail", "_taken", "_work", "waiting", "window",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -57,8 +59,11 @@ class Lanes:
         self._next_probe = 0.0
         self._base = float("inf")
         self._held = False
-        self._outer = FrameReader()
         self._inner = FrameReader()
+        self._tail = b""
+        self._slice_rest = 0
+        """Bytes of a slice that have not come."""
+        self._slice_asks = False
         self._taken = self._said = 0
         self._asked = False
 
@@ -128,16 +133,39 @@ class Lanes:
     def feed(self, data: bytes) -> list[Frame]:
         """Take the stream's next bytes and return the frames of both lanes that are whole now. Raises FrameError."""
         frames: list[Frame] = []
-        for frame in self._outer.feed(data):
-            if frame[0] == DATA:
-                self._taken += len(frame[3])
-                self._asked = self._asked or bool(frame[1])
-                frames += self._inner.feed(frame[3])
-            elif frame[0] == ACK:
-                self._acknowledge(frame[2])
+        if self._tail:
+            data, self._tail = self._tail + data, b""
+        position, end = 0, len(data)
+        while position < end:
+            if self._slice_rest:
+                stop = min(end, position + self._slice_rest)
+                frames += self._inner.feed(data, position, stop)
+                self._took(stop - position)
+                position = stop
+            elif end - position >= (size := _size(data, position, end)):
+                self._hear(data, position, size, frames)
+                position += size
             else:
-                frames.append(frame)
+                self._tail = data[position:]
+                break
         return frames
+
+    def _hear(self, data: bytes, position: int, size: int, frames: list[Frame]) -> None:
+        """Take in a control frame, or the header of a slice."""
+        kind, flags, _, body, ident = _unpack_header(data, position)
+        if kind == DATA:
+            self._slice_rest, self._slice_asks = body, bool(flags)
+        elif kind == ACK:
+            self._acknowledge(ident)
+        else:
+            frames.append((kind, flags, ident, data[position + HEADER_SIZE : position + size], ()))
+
+    def _took(self, count: int) -> None:
+        """Note that so many bytes of a slice have come."""
+        self._taken += count
+        self._slice_rest -= count
+        if not self._slice_rest:
+            self._asked = self._asked or self._slice_asks
 
     def _acknowledge(self, taken: int) -> None:
         self._acknowledged = max(self._acknowledged, min(taken, self._sent))
@@ -152,6 +180,19 @@ class Lanes:
         elif self._held and late < TARGET_SECONDS / 2:
             self.window = min(MAX_WINDOW, self.window * 2)
         self._held = False
+
+
+def _size(data: bytes, position: int, end: int) -> int:
+    """Return the bytes of what begins here, as far as it is needed whole: of a slice the header."""
+    if end - position < HEADER_SIZE:
+        return HEADER_SIZE
+    size: int
+    kind, _, count, size, _ = _unpack_header(data, position)
+    if kind == DATA:
+        return HEADER_SIZE
+    if size > MAX_BODY or count:
+        raise FrameError(f"a control frame with a body of {size} bytes and {count} buffers was announced")
+    return HEADER_SIZE + size
 
 
 __all__ = ["Lanes"]

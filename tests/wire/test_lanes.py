@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from aioparallel._wire import lanes
 from aioparallel._wire.frames import encode, encode_head
@@ -19,6 +19,7 @@ bodies = st.binary(max_size=300) | st.integers(1, 300_000).map(bytes)
 
 
 @given(st.lists(st.tuples(st.booleans(), bodies), max_size=12), st.data())
+@settings(deadline=None)  # thousands of cuts take their time
 def test_frames_of_each_lane_arrive_whole_and_in_order_however_the_stream_is_cut(
     frames: list[tuple[bool, bytes]], data: st.DataObject
 ) -> None:
