@@ -224,12 +224,19 @@ def test_the_agent_tells_slots_when_all_has_come(size: int) -> None:
     *before, last = list(frames_of(4, data))
     assert [there.take(frame) for frame in before] == [[]] * len(before) and there.known() == []
     (news,) = there.take(last)
-    assert there.known() == [news] and there.take((ROOTS, 0, 0, pack("mine"), ())) == [encode(ROOTS, 0, 0, pack("mine"))]
+    assert there.known() == [news] and there.take((ROOTS, 0, 0, pack(("mine",), ()), ())) == [encode(ROOTS, 0, 0, pack(("mine",), ()))]
     values = Values()
     values.tell(4, cast("bytes", news)[16:], ())
     assert values.value(4) == pickle.loads(data) and values.value(4) is values.value(4)
     assert there.take((DROP, 0, 0, pack(4), ())) == [encode(DROP, 0, 0, pack(4))]
-    assert there.known() == [encode(ROOTS, 0, 0, pack("mine"))] and there.own() == []
+    assert there.known() == [encode(ROOTS, 0, 0, pack(("mine",), ()))] and there.own() == []
+
+
+def test_a_new_slot_is_told_of_all_modules_that_were_ever_sent_anew() -> None:
+    there = Commons()
+    for name in ("first", "second", "first"):
+        assert there.take((ROOTS, 0, 0, pack(("mine",), (name,)), ())) == [encode(ROOTS, 0, 0, pack(("mine",), (name,)))]
+    assert there.known() == [encode(ROOTS, 0, 0, pack(("mine",), ("first", "second")))]
     values.drop((4, 5))
     with pytest.raises(SerializationError, match="shared value 4 is not here any more"):
         values.value(4)
