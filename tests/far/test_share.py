@@ -230,6 +230,9 @@ def test_the_agent_tells_slots_when_all_has_come(size: int) -> None:
     assert values.value(4) == pickle.loads(data) and values.value(4) is values.value(4)
     assert there.take((DROP, 0, 0, pack(4), ())) == [encode(DROP, 0, 0, pack(4))]
     assert there.known() == [encode(ROOTS, 0, 0, pack(("mine",), ()))] and there.own() == []
+    values.drop((4, 5))
+    with pytest.raises(SerializationError, match="shared value 4 is not here any more"):
+        values.value(4)
 
 
 def test_a_new_slot_is_told_of_all_modules_that_were_ever_sent_anew() -> None:
@@ -237,9 +240,6 @@ def test_a_new_slot_is_told_of_all_modules_that_were_ever_sent_anew() -> None:
     for name in ("first", "second", "first"):
         assert there.take((ROOTS, 0, 0, pack(("mine",), (name,)), ())) == [encode(ROOTS, 0, 0, pack(("mine",), (name,)))]
     assert there.known() == [encode(ROOTS, 0, 0, pack(("mine",), ("first", "second")))]
-    values.drop((4, 5))
-    with pytest.raises(SerializationError, match="shared value 4 is not here any more"):
-        values.value(4)
 
 
 def test_memory_that_is_another_file_now_is_not_opened() -> None:
