@@ -142,6 +142,10 @@ class FrameReader:
             self._advance(count, frames)
         return position - began
 
+    def _room(self, size: int) -> bytearray | memoryview:
+        """Return memory for the next buffer of the open frame."""
+        return memory(size)
+
     def _advance(self, count: int, frames: list[Frame]) -> None:
         """Take note of `count` more bytes. A buffer's memory is taken when its turn comes: who only announces much, gets little."""
         self._filled += count
@@ -151,7 +155,7 @@ class FrameReader:
         while self._sizes:
             size = self._sizes.pop()
             try:
-                self._buffers.append(memory(size))
+                self._buffers.append(self._room(size))
             except (MemoryError, OverflowError):
                 raise FrameError(f"there is no memory for a buffer of {size} bytes") from None
             self._filled = 0

@@ -7,7 +7,8 @@ Guarantees
 How it works
     The work lane is a stream of frames of its own. It travels in slices (DATA), each the body of a control frame; the receiver says how
     many bytes it has taken in (ACK), and no more than the window is sent beyond that. An ACK goes along with what is sent anyway; by
-    itself only when `LAZY_BYTES` are due, or when a slice asks for it: a packet costs the SSH at either end as much as a small task does.
+    itself only when a slice asks for it: a packet costs the SSH at either end as much as a small task does. Some slices of each window
+    ask.
     The window follows the delay of acknowledgements that were asked for: while it holds work back and they come quickly it is doubled,
     when they come late it is cut down to what the link carries in time.
     (TCP's own buffers, and those of the SSH on both sides, hold seconds of a slow link. A window alone helps: nobody between us heeds
@@ -20,9 +21,10 @@ from collections import deque
 from collections.abc import Iterable
 from time import monotonic
 
-from .frames import HEADER, HEADER_SIZE, MAX_BODY, Frame, FrameError, FrameReader, encode_header
+from .frames import HEADER, HEADER_SIZE, MAX_BODY, Frame, FrameError, encode_header
 from .memory import Buffer
 from .messages import ACK, DATA
+from .pieces import PieceReader
 
 SLICE_BYTES = (1 << 16) - HEADER_SIZE
 """With its header, a slice fills two packets of SSH (of 32 KiB each) and does not begin a third."""
@@ -30,8 +32,10 @@ TARGET_SECONDS = 0.1
 """So long may acknowledgements come later than the link's own round trip before the window is cut."""
 FIRST_WINDOW = 1 << 17
 MIN_WINDOW = 1 << 15
+ASKS = 8
+"""So many acknowledgements are asked for in one window: enough that it never waits for one that was not."""
 LAZY_BYTES = 1 << 13
-"""Work that may go without an acknowledgement of its own; less than the least window, so that no window waits for one."""
+"""Work that may in any case go without an acknowledgement of its own."""
 PROBE_SECONDS = 0.1
 """So often one is asked for while less than that is under way: how long the link takes when it is not full."""
 MAX_WINDOW = 1 << 24
@@ -43,8 +47,8 @@ class Lanes:
     """One end of a link with two lanes, without its input and output."""
 
     __slots__ = (
-        "_acknowledged", "_asked", "_base", "_control", "_held", "_inner", "_next_probe", "_probe", "_said", "_sent", "_slice_asks",
-        "_slice_rest", "_tail", "_taken", "_work", "waiting", "window",
+        "_acknowledged", "_asked", "_asked_for", "_base", "_control", "_held", "_inner", "_next_probe", "_probe", "_said", "_sent",
+        "_slice_asks", "_slice_rest", "_tail", "_taken", "_work", "waiting", "window",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -54,12 +58,12 @@ class Lanes:
         """Bytes of work that have not left."""
         self.window = FIRST_WINDOW
         """Bytes of work that may be under way."""
-        self._sent = self._acknowledged = 0
+        self._sent = self._acknowledged = self._asked_for = 0
         self._probe: tuple[int, float] | None = None
         self._next_probe = 0.0
         self._base = float("inf")
         self._held = False
-        self._inner = FrameReader()
+        self._inner = PieceReader()
         self._tail = b""
         self._slice_rest = 0
         """Bytes of a slice that have not come."""
@@ -90,11 +94,14 @@ class Lanes:
         self._control = []
         room = min(self.window - (self._sent - self._acknowledged), limit)
         due = self._taken - self._said
-        if due and (self._asked or due >= LAZY_BYTES or pieces or (self._work and room > 0)):
+        if due and (self._asked or pieces or (self._work and room > 0)):
             self._said, self._asked = self._taken, False
             pieces.append(encode_header(ACK, 0, 0, 0, self._taken))
         while self._work and room > 0:
             room -= self._slice(pieces, min(room, SLICE_BYTES))
+        if self._work and room <= 0 and self._asked_for < self._sent and self._sent - self._acknowledged >= self.window:
+            self._asked_for = self._sent  # the window was cut meanwhile: what made it full was not to be acknowledged by itself
+            pieces.append(encode_header(DATA, 1, 0, 0, 0))
         self._held = self._held or (bool(self._work) and not self.may_take)
         return pieces
 
@@ -119,13 +126,15 @@ class Lanes:
 
     def _ask(self) -> int:
         """Return 1 if the slice that ends here is to be acknowledged at once, else 0."""
-        if self._probe is not None:
+        if self._sent - self._asked_for < max(LAZY_BYTES, self.window // ASKS) and (
+            self._probe is not None or monotonic() < self._next_probe
+        ):
             return 0
-        now = monotonic()
-        if self._sent - self._acknowledged < LAZY_BYTES and now < self._next_probe:
-            return 0
-        self._probe = self._sent, now
-        self._next_probe = now + PROBE_SECONDS
+        self._asked_for = self._sent
+        if self._probe is None:
+            now = monotonic()
+            self._probe = self._sent, now
+            self._next_probe = now + PROBE_SECONDS
         return 1
 
     # --- in
@@ -155,6 +164,7 @@ class Lanes:
         kind, flags, _, body, ident = _unpack_header(data, position)
         if kind == DATA:
             self._slice_rest, self._slice_asks = body, bool(flags)
+            self._took(0)
         elif kind == ACK:
             self._acknowledge(ident)
         else:

@@ -118,6 +118,11 @@ DATA = 96
 """A slice of the work lane. body: its bytes."""
 ACK = 97
 """ident: how many bytes of the work lane were taken in, since the link began."""
+PIECE = 98
+"""On the work lane: the next bytes of a buffer. See `_wire/pieces.py`, as for the next one."""
+WHOLE = 99
+"""All pieces have come: they belong to the next frame; or, with ABANDONED, to none. ident: the stream of pieces."""
+ABANDONED = 1
 
 # agent <-> template
 FORK = 64

@@ -21,20 +21,21 @@ from .._wire.messages import (
     DEFINE,
     FAILED,
     FORGET,
-    INCARNATION_BITS,
     MODULES,
     NEED,
     OUTCOME,
+    PIECE,
     READY,
     ROOTS,
     RUN,
-    STAMP,
+    WHOLE,
     WITHDRAWN,
     unpack,
 )
 from .commons import Commons
 from .library import Library
 from .page import FOREVER
+from .relay import Relay
 from .slot_end import Item, SlotEnd
 
 TYPE_CHECKING = False
@@ -98,7 +99,7 @@ class Feeder:
         self._spawn_after = 0.0
         self._wanted = 0
         self._choked = False
-        self._stamp = 0
+        self._relay = Relay(lanes)
         self._library = Library(shelf, tell, self._say)
         self._commons = Commons()
 
@@ -313,34 +314,26 @@ class Feeder:
         self._rewatch(end)
 
     def _pass_on(self, end: SlotEnd, frames: list[Frame]) -> None:
-        stamp = end.index << INCARNATION_BITS | end.incarnation
-        pieces: list[Buffer] = []
-        if stamp != self._stamp:
-            self._stamp = stamp
-            pieces.append(encode(STAMP, 0, stamp, b""))
+        relay = self._relay
+        relay.source(end.index, end.incarnation)
         ended = False
         for frame in frames:
-            kind, flags, ident, body, buffers = frame
+            kind, _, ident, body, _ = frame
             if kind == READY:
                 self._up(end, ident)
-                continue
-            if kind == NEED:
+            elif kind == NEED:
                 self._library.need(end, body.decode())
-                continue
-            if kind == OUTCOME:
+            elif kind == OUTCOME:
                 item = end.ended(frame)
-                if item is None:
-                    continue
-                ended = True
-                del self._items[ident]
-            elif not end.outstanding or end.outstanding[0].ident != ident:
-                continue
-            if buffers:
-                pieces.append(encode_head(kind, flags, ident, body, list(map(len, buffers))))
-                pieces += buffers
+                if item is not None:
+                    ended = True
+                    del self._items[ident]
+                relay.frame(frame, wanted=item is not None)
+            elif kind in (PIECE, WHOLE):
+                relay.piece(frame)
             else:
-                pieces.append(encode(kind, flags, ident, body))
-        self._lanes.work(pieces)
+                relay.frame(frame, wanted=bool(end.outstanding) and end.outstanding[0].ident == ident)
+        relay.flush()
         if ended:
             self._after_answers(end)
 
@@ -381,6 +374,7 @@ class Feeder:
         """Let go of a slot; what it had not begun waits again. Return the attempt to blame for its end."""
         while frames := end.read():
             self._pass_on(end, frames)
+        self._relay.abandon(end.passing)
         self._watch.drop(*end.own())
         end.close()
         blamed = self._items.pop(ident, None)

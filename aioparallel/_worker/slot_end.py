@@ -17,7 +17,7 @@ from itertools import islice
 from select import POLLIN, POLLOUT
 from struct import Struct
 
-from .._wire.frames import READ_SIZE, Frame, FrameError, FrameReader, encode, encode_head
+from .._wire.frames import READ_SIZE, Frame, FrameError, encode, encode_head
 from .._wire.messages import (
     ERA,
     ESTIMATE_SHIFT,
@@ -31,6 +31,7 @@ from .._wire.messages import (
     RUN,
     pack,
 )
+from .._wire.pieces import PassingReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from .._wire.memory import Buffer, Buffers
 
 PIECES = 64
+PIECES_AT_ONCE = 8
+"""So many pieces of an answer are read in one turn: about what a socket holds."""
 KNOWN_FUNCTIONS = 2048
 """Functions that a slot is trusted to remember."""
 _NUMBER_AND_MODE = Struct("<I2xH").unpack_from
@@ -73,7 +76,7 @@ class SlotEnd:
     def __init__(self, index: int, incarnation: int) -> None:
         self.index = index
         self.incarnation = incarnation
-        self._reader = FrameReader(apart=True)
+        self._reader = PassingReader()
         self._generation = 0
         self._known: dict[int, None] = {}
         self._out: deque[Buffer] = deque()
@@ -110,7 +113,7 @@ class SlotEnd:
         """Return what to wait for: descriptors and poll's events."""
         socket = self._socket.fileno()
         writing = POLLOUT if self._out else 0
-        return {socket: POLLIN | writing, self._answers: 0} if self._reader.hole is not None else {self._answers: POLLIN, socket: writing}
+        return {socket: POLLIN | writing, self._answers: 0} if self._reader.stream else {self._answers: POLLIN, socket: writing}
 
     # --- out
 
@@ -209,16 +212,29 @@ class SlotEnd:
     def read(self) -> list[Frame] | None:
         """Return the frames that have come (perhaps none), or None where the slot's end is closed."""
         reader = self._reader
+        frames: list[Frame] = []
         try:
-            if reader.hole is not None:
-                count = self._socket.recv_into(reader.hole)
-                return reader.fill(count) if count else None
-            data = os.read(self._answers, READ_SIZE)
-            return reader.feed(data) if data else None
+            if not reader.stream:
+                data = os.read(self._answers, READ_SIZE)
+                return reader.feed(data) if data else None
+            for _ in range(PIECES_AT_ONCE):
+                wanted = reader.wanted
+                data = self._socket.recv(wanted) if wanted else b""
+                if wanted and not data:
+                    return None
+                frames += reader.passed(data)
+                if not reader.stream:
+                    break
+            return frames
         except BlockingIOError:
-            return []
+            return frames
         except (FrameError, OSError):
             return None
+
+    @property
+    def passing(self) -> int:
+        """The stream of pieces in whose midst its answers are; 0: in none."""
+        return self._reader.stream
 
     def ended(self, frame: Frame) -> Item | None:
         """Take an answer in; return the attempt it is for, None where that was not asked."""

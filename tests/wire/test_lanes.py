@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from aioparallel._wire import lanes
-from aioparallel._wire.frames import encode, encode_head
-from aioparallel._wire.lanes import FIRST_WINDOW, LAZY_BYTES, MIN_WINDOW, Lanes
+from aioparallel._wire.frames import HEADER_SIZE, encode, encode_head
+from aioparallel._wire.lanes import ASKS, FIRST_WINDOW, MIN_WINDOW, SLICE_BYTES, Lanes
 from aioparallel._wire.messages import ACK, DATA, KILL, RUN
 
 
@@ -99,15 +100,33 @@ def test_small_work_is_acknowledged_along_with_what_is_sent_anyway(monkeypatch) 
     assert near._acknowledged == near._sent
 
 
-def test_what_is_large_or_asked_for_is_acknowledged_at_once() -> None:
+def test_what_is_asked_for_is_acknowledged_at_once_and_a_window_asks_a_few_times() -> None:
     near, far = Lanes(), Lanes()
     near.work([encode(RUN, 0, 1, b"the first one asks")])
     far.feed(moved(near))
     assert [piece[0] for piece in far.take()] == [ACK]
-    near.work([bytes(LAZY_BYTES)])
-    far.feed(moved(near))
-    assert [piece[0] for piece in far.take()] == [ACK]
-    assert LAZY_BYTES <= MIN_WINDOW // 2
+    near.window = near_window = ASKS * SLICE_BYTES * 2
+    near.work([bytes(near_window)])
+    asked = [piece[1] for piece in near.take() if len(piece) == HEADER_SIZE and piece[0] == DATA]
+    assert len(asked) == 2 * ASKS + 1 and sum(asked) == ASKS
+
+
+def test_what_fills_a_window_that_was_cut_is_acknowledged_all_the_same() -> None:
+    near, far = Lanes(), Lanes()
+    near.window = 1 << 24
+    near.work([bytes(1 << 20)])
+    sent = moved(near)
+    while near.take():
+        pass
+    near.window = MIN_WINDOW
+    near.work([bytes(1 << 20)])
+    for _ in range(200):
+        far.feed(sent)
+        near.feed(moved(far))
+        sent = moved(near)
+        if not near.waiting:
+            return
+    pytest.fail(f"{near.waiting} bytes wait for ever")
 
 
 def test_the_slices_are_frames_as_any() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from math import inf
 from typing import Any
 
 import pytest
 
-from aioparallel._wire.frames import FrameReader, encode
+from aioparallel._wire.frames import Frame, FrameReader, encode, encode_head
 from aioparallel._wire.lanes import Lanes
 from aioparallel._wire.messages import (
     BOUND,
@@ -28,7 +29,7 @@ from aioparallel._wire.messages import (
     pack,
 )
 from aioparallel._worker import feeder as feeder_module
-from aioparallel._worker.feeder import LOSSES, START_FAILURES, Feeder
+from aioparallel._worker.feeder import CHOKED_BYTES, LOSSES, START_FAILURES, Feeder
 from aioparallel._worker.shelf import Shelf
 from aioparallel._worker.watch import Watch
 
@@ -188,3 +189,54 @@ def test_a_slot_that_may_live_serves_nobody(host: Host) -> None:
     assert [item.ident for item in host.feeder._queue] == [3]
     assert host.die(0) == 0
     assert [item.ident for item in host.feeder._ends[0].outstanding] == [3]
+
+
+def large_answer(ident: int, size: int) -> bytes:
+    """Return the head of an answer with one buffer."""
+    return encode_head(OUTCOME, OK, ident, OUTCOME_HEAD.pack(0, 0, 0, 0), [size])
+
+
+def test_a_large_answer_is_passed_on_as_it_comes_and_waits_in_its_slot_while_the_pool_is_slow(host: Host) -> None:
+    host.send(1, estimate=LONG)
+    host.up()
+    end, _, answers = host.slots[0]
+    size = 4 * CHOKED_BYTES
+    os.write(answers, large_answer(1, size))
+    os.set_blocking(end, False)
+    sent = 0
+    for _ in range(size // (1 << 16)):
+        with suppress(BlockingIOError):
+            sent += os.write(end, bytes(min(1 << 20, size - sent)))
+        host.watch.wait(0)
+        host.feeder.turn_ended()
+    assert CHOKED_BYTES < host.lanes.waiting < CHOKED_BYTES + (1 << 20) and sent < size
+    there = Lanes()
+    arrived: list[Frame] = []
+    while not arrived:
+        arrived += there.feed(b"".join(map(bytes, host.lanes.take())))
+        host.lanes.feed(b"".join(map(bytes, there.take())))
+        with suppress(BlockingIOError):
+            sent += os.write(end, bytes(min(1 << 20, size - sent)))
+        host.watch.wait(0)
+        host.feeder.turn_ended()
+        arrived = [frame for frame in arrived if frame[0] == OUTCOME]
+    assert [len(buffer) for buffer in arrived[0][4]] == [size] and sent == size
+
+
+def test_a_slot_that_dies_in_the_midst_of_its_answer_takes_that_along_and_no_others(host: Host) -> None:
+    host.send(1, 2, estimate=LONG)
+    host.up()
+    for index in (0, 1):
+        os.write(host.slots[index][2], large_answer(1 + index, 100_000))
+        os.write(host.slots[index][0], bytes(50_000))
+        host.watch.wait(0)
+        host.watch.wait(0)
+    assert host.die(0, 1) == 1
+    os.write(host.slots[1][0], bytes(50_000))
+    host.watch.wait(0)
+    there = Lanes()
+    arrived: list[Frame] = []
+    while pieces := host.lanes.take():
+        arrived += there.feed(b"".join(map(bytes, pieces)))
+        host.lanes.feed(b"".join(map(bytes, there.take())))
+    assert [frame[2] for frame in arrived if frame[0] == OUTCOME] == [2] and not there._inner._coming
