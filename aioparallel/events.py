@@ -10,6 +10,7 @@ from ._wire.records import Record
 __all__ = [
     "AttemptEnded",
     "AttemptStarted",
+    "BackupStarted",
     "CancelUnconfirmed",
     "Event",
     "EventsLost",
@@ -76,6 +77,21 @@ class AttemptEnded(Event):
     host: str
     slot: int
     outcome: str
+
+
+class BackupStarted(Event):
+    """A task got one more copy because the first is late; `age`: how long that has run (seconds).
+
+    `probability`: that the copy ends first; `price`: what a slot-second was worth, in seconds of latency; `reason`: the rule's, in words.
+    """
+
+    task: int
+    attempt: int
+    host: str
+    age: float
+    probability: float
+    price: float
+    reason: str
 
 
 class CancelUnconfirmed(Event):

@@ -51,6 +51,10 @@ class Options(Record):
     """By a host's name, how much better it is than another: 0 is indifferent, -1 forbidden."""
     selection: Callable[[Any, Any], Any] | str | None = None
     """The policy that chooses the host; None: the pool's. See `aioparallel.policies`."""
+    backup: Any = None
+    """By which rule a second copy is started of an attempt that is late; None: by none. See `aioparallel.Backup`."""
+    cost: float | None = None
+    """How much work the call is compared with others of its function, in any unit: what is expected of it is scaled by that."""
 
     extras: ClassVar[bytes] = b""
     """What a slot must know of `name` and `data`, pickled when they were given."""
@@ -90,6 +94,8 @@ class Options(Record):
             raise ValueError("idempotent=False forbids running twice, so retries must be 0")
         if self.name is not None and not isinstance(self.name, str):
             raise TypeError(f"name={self.name!r}: give a str")
+        check_backup(self.backup)
+        _check_cost(self.cost)
         for name in ("isolate", "copy"):
             if type(getattr(self, name)) is not bool:
                 raise TypeError(f"{name}={getattr(self, name)!r}: give True or False")
@@ -117,6 +123,18 @@ class Options(Record):
                 raise TypeError(f"options() has no {name!r}; it knows {', '.join(sorted(self._fields))}")
         given = {name: value for name, value in self.__dict__.items() if name in self._fields}
         return Options(**{**given, **changes})
+
+
+def check_backup(backup: object) -> None:
+    """Raise TypeError for what is no rule for backups."""
+    if backup is None or backup is True or callable(getattr(backup, "rule", None)) or callable(getattr(backup, "look", None)):
+        return
+    raise TypeError(f"backup={backup!r}: give True, a Backup(...), a rule of your own (an object with look(scene)), or None for no backups")
+
+
+def _check_cost(cost: object) -> None:
+    if cost is not None and (isinstance(cost, bool) or not isinstance(cost, int | float) or not isfinite(cost) or cost <= 0):
+        raise ValueError(f"cost={cost!r}: give a number above 0, in any unit, or None")
 
 
 def _are_ints(mapping: Mapping[Any, Any]) -> bool:

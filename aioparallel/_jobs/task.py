@@ -70,6 +70,8 @@ class Attempt:
     peak: int | None = None
     stopped: str | None = None
     confirmed_dead = True
+    is_backup = False
+    """Whether it was started while another copy ran."""
     item = 0
     """Which item of a chunk ran when the slot died."""
 
@@ -193,7 +195,8 @@ class Task(asyncio.Future[T]):
         self._attempt = copy(last)
         kept: Attempt | None = self._attempt
         while kept is not None:
-            kept.task = None  # type: ignore[assignment]
+            if kept is self._attempt or kept.outcome != RUNNING:  # (a copy that is being stopped is still looked at)
+                kept.task = None  # type: ignore[assignment]
             kept = kept.before
 
     def _ran_for(self) -> float | None:
@@ -214,7 +217,7 @@ class Task(asyncio.Future[T]):
         while attempt is not None:
             history.append(attempt)
             attempt = attempt.before
-        return history[::-1]
+        return sorted(history, key=lambda attempt: attempt.number)
 
     def cancel(self, msg: Any = None) -> bool:
         """Ask for the task's end; return False if it is done already.

@@ -59,5 +59,8 @@ def attempt(task: Task[Any], backlog: Backlog, estimate: float, now: float) -> A
 def launch(state: State, backlog: Backlog, batch: list[Attempt], actions: list[Action]) -> None:
     """Send attempts to their host."""
     actions.append(Launch(backlog.host, FAR, batch, 0.0))
+    if state.races is not None:
+        for begun in batch[: max(0, backlog.width - len(backlog.attempts) + len(batch))]:
+            state.races.begins(begun, state.now)
     if backlog.behind > 0:
         state.silence_due = min(state.silence_due, max(backlog.silent_until(), state.now + SILENCE_SECONDS))

@@ -9,6 +9,7 @@ from .._jobs.task import Attempt, Task
 from .._wire.messages import ASKED, BY_CANCEL, BY_DEADLINE, BY_MEMORY, BY_TIMEOUT, OK, OUT_OF_MEMORY as CEILING, STATUS
 from ..errors import HostError, HostLost, MemoryLimitExceeded, PoolClosed, TaskError, TaskTimeout, WorkerDied
 from ..events import AttemptEnded, CancelUnconfirmed, TaskEnded
+from ..policies.racing import FAILED as COPY_FAILED, LOST as COPY_LOST, STOPPED
 from ..status import CANCELLED, DIED, FAILED, LOST, OUT_OF_MEMORY, RUNNING, STOPPING, SUCCEEDED, TIMED_OUT
 from .ledger import Slot
 from .lifecycle import SETTLED, SUCCESS, task_after
@@ -52,9 +53,11 @@ class Endings:
         self.run_seconds += seconds
         if flags == OK and task._state == RUNNING:
             self._learn(task, seconds * attempt.slot.weight)
+            races = self._state.races
+            raced = races is not None and races.decided(attempt, now, seconds, actions)
             task._state = _AFTER_SUCCESS
             self.succeeded += 1
-            if peak or buffers or task._buffers or attempt.before is not None or task._sink is not None:
+            if raced or peak or buffers or task._buffers or attempt.before is not None or task._sink is not None:
                 self._note(attempt, outcome)
                 attempt.outcome = SUCCEEDED
             else:
@@ -66,10 +69,10 @@ class Endings:
             return
         self._note(attempt, outcome)
         if task._state in SETTLED or task._state == STOPPING:
-            attempt.outcome = CANCELLED
             attempt.payload, attempt.buffers = b"", ()
-            if task._state == STOPPING:
-                attempt.stopped = "asked" if flags & ASKED else None
+            attempt.stopped = "asked" if flags & ASKED else None
+            self._ended_for_nothing(attempt, now, actions)
+            if task._state == STOPPING and not self._others_run(attempt, STOPPED, now):
                 self.cancelled(task, None, now, actions)
         elif flags & ASKED:
             attempt.payload, attempt.buffers = b"", ()
@@ -122,9 +125,12 @@ class Endings:
         if death.why:
             attempt.stopped = "killed"
         if task._state in SETTLED:
-            attempt.outcome = CANCELLED
+            self._ended_for_nothing(attempt, now, actions)
         elif task._state == STOPPING:
-            self.cancelled(task, attempt, now, actions)
+            if self._others_run(attempt, STOPPED, now):
+                self._ended_for_nothing(attempt, now, actions)
+            else:
+                self.cancelled(task, attempt, now, actions)
         elif self._state.closing is not None:
             task._state = task_after(task._state, "failed")
             attempt.outcome = CANCELLED
@@ -146,6 +152,7 @@ class Endings:
         attempt.outcome = LOST
         if task._state in SETTLED:
             return
+        others = self._others_run(attempt, COPY_LOST, now)
         if self._state.closing is not None:
             attempt.outcome, attempt.stopped = CANCELLED, "killed"
             if task._state == STOPPING:
@@ -156,9 +163,13 @@ class Endings:
                 self._fail(task, PoolClosed(self._state.closing), None, now, actions)
             return
         if task._state == STOPPING:
-            self._state.hosts[attempt.slot.host].limbo.append(task)
+            if not others:
+                self._state.hosts[attempt.slot.host].limbo.append(task)
             return
         task._losses += 1
+        if others:
+            self._tell_attempt(task, attempt, now, actions)
+            return
         if task._options.idempotent is False or task._losses > MAX_LOSSES or task._sink is not None:
             why = "it may not be run again (idempotent=False)" if task._options.idempotent is False else f"after {task._losses} losses"
             task._state = task_after(task._state, "failed")
@@ -191,14 +202,22 @@ class Endings:
         """An attempt failed by the task's own doing: try again if that was asked for, else settle with `error`, or what it answered."""
         task = attempt.task
         attempt.outcome = how
+        others = self._others_run(attempt, COPY_FAILED, now)
         again = task._failures < task._options.retries and self._state.closing is None
-        if again and not (isinstance(error, TaskTimeout) and error.limit == "deadline"):
+        is_late = isinstance(error, TaskTimeout) and error.limit == "deadline"
+        if again and not is_late:
             task._failures += 1
-            self.retried += 1
             attempt.payload, attempt.buffers = b"", ()
             self._tell_attempt(task, attempt, now, actions)
-            self._state.requeue([attempt], "retried", now, actions)
+            if not others:
+                self.retried += 1
+                self._state.requeue([attempt], "retried", now, actions)
             return
+        if others and how != FAILED and not is_late:
+            self._tell_attempt(task, attempt, now, actions)
+            return  # the other copy may do better
+        if others and self._state.races is not None:
+            self._state.races.decided(attempt, now, None, actions)
         task._state = task_after(task._state, "failed")
         if error is not None:
             self._fail(task, error, attempt, now, actions)
@@ -207,6 +226,17 @@ class Endings:
         actions.append(Settle([task]))
         self._tell(task, attempt, FAILED, now, actions)
 
+    def _others_run(self, attempt: Attempt, how: str, now: float) -> bool:
+        """An attempt ended, and did not settle its task: return whether another copy of it is out."""
+        races = self._state.races
+        return races is not None and races.leaves(attempt, how, now)
+
+    def _ended_for_nothing(self, attempt: Attempt, now: float, actions: list[Action]) -> None:
+        """An attempt ended whose task needs it no more."""
+        if attempt.outcome == RUNNING:
+            attempt.outcome = CANCELLED
+            self._tell_attempt(attempt.task, attempt, now, actions)
+
     def failed(self, task: Task[Any], error: Exception, attempt: Attempt | None, now: float, actions: list[Action]) -> None:
         """A waiting task ends in an error of ours."""
         task._state = task_after(task._state, "failed")
@@ -214,6 +244,8 @@ class Endings:
 
     def _fail(self, task: Task[Any], error: Exception, attempt: Attempt | None, now: float, actions: list[Action]) -> None:
         self.failed_count += 1
+        if self._state.races is not None:
+            self._state.races.given_up(task, attempt, now, actions)
         actions.append(Fail(task, error, attempt))
         self._tell(task, attempt, FAILED, now, actions)
 
@@ -224,6 +256,8 @@ class Endings:
             attempt.outcome = CANCELLED
             attempt.ended = now
         self.cancelled_count += 1
+        if self._state.races is not None:
+            self._state.races.forget(task, now)
         actions.append(SettleCancelled(task))
         self._tell(task, attempt, CANCELLED, now, actions)
 

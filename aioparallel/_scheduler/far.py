@@ -80,6 +80,8 @@ def bound(state: State, stimulus: Bound, now: float, actions: list[Action]) -> N
         return
     slot = backlog.slot(stimulus.slot, stimulus.incarnation)
     attempt.slot, slot.running = slot, attempt
+    if state.races is not None:
+        state.races.begins(attempt, now)
     if state.watched:
         where: dict[str, Any] = {"host": slot.host, "slot": slot.index}
         actions.append(Emit(AttemptStarted(at=now + state.epoch, task=attempt.task._id, attempt=attempt.number, **where)))

@@ -37,6 +37,8 @@ def launch(state: State, slot: Slot, batch: list[Attempt], now: float, actions: 
     if len(slot.outstanding) > 1:
         state.silence_due = min(state.silence_due, max(slot.silent_until(), now + SILENCE_SECONDS))
     actions.append(Launch(slot.host, slot.index, batch, slot.patience() if state.queue else 0.0))
+    if state.races is not None:
+        state.races.begins(slot.outstanding[0], now)
     if state.watched:
         for begun in batch:
             where: dict[str, Any] = {"host": slot.host, "slot": slot.index}

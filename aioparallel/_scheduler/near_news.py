@@ -47,6 +47,8 @@ class NearNews(FarNews):
 
     def progressed(self, host: str, ident: int, done: float, total: float) -> None:
         """See `Reports`."""
+        if self.state.races is not None and total > 0:
+            self.state.races.progressed(ident, done / total)
         if self.state.watched:
             event = TaskProgressed(
                 at=_clock() + self.epoch, task=ident >> 16, attempt=ident & 0xFFFF, done=done, total=total if total == total else None

@@ -21,6 +21,7 @@ from .._wire.memory import Buffer, Buffers
 from .._wire.messages import OK, STATUS
 from .._worker.failures import in_words
 from ..errors import PoolClosed, SerializationError
+from ..status import RUNNING
 from .rebuilding import Rebuilding
 from .stimuli import Fail, Settle, SettleCancelled
 
@@ -170,7 +171,8 @@ class Settler:
         task._payload, task._buffers = b"", ()
         ended: Attempt | None = attempt
         while ended is not None:
-            ended.task = None  # type: ignore[assignment]
+            if ended is attempt or ended.outcome != RUNNING:  # (a copy that is being stopped is still looked at)
+                ended.task = None  # type: ignore[assignment]
             ended = ended.before
         return answer
 

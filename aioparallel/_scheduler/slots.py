@@ -78,6 +78,8 @@ def answered(state: State, stimulus: Answered, now: float, actions: list[Action]
         _emptied(state, slot, actions)
     elif outstanding[0].task._state != RUNNING:
         _kill_if_asked(state, slot, actions)  # it could not be called back: it had begun behind those that answered now
+    elif state.races is not None:
+        state.races.begins(outstanding[0], now)
     assign(state, now, actions)
     if not outstanding and slot.state == IDLE:
         even_out(state, 0.0, actions)

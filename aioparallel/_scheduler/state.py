@@ -24,6 +24,7 @@ from ..status import IDLE, QUEUED, RUNNING, STOPPING
 from . import far as far_rules, hosts, leaving, near, slots
 from .alone import give_up, look_whether_alone
 from .assign import assign
+from .backing import look
 from .backlog import Backlog
 from .choosing import short_of
 from .endings import Endings
@@ -34,6 +35,7 @@ from .ledger import Ledger, Slot
 from .lifecycle import SETTLED, task_after
 from .near import begin_wanted
 from .queue import Queue
+from .races import Races, take_out
 from .stimuli import (
     Action,
     Answered,
@@ -72,6 +74,9 @@ NEVER = float("inf")
 
 class State:
     """All that the scheduler knows."""
+
+    races: Races | None = None
+    """The copies that run, once a task may be raced at all."""
 
     def __init__(
         self,
@@ -166,12 +171,21 @@ class State:
         self.now = now
         actions: list[Action] = []
         self._handlers[type(stimulus)](stimulus, now, actions)
+        if self.races is not None:
+            look(self, self.races, now, actions)
         return actions
 
     @property
     def next_due(self) -> float:
         """When `Clock` is due (inf: not at all)."""
-        return min(self._timers.next_due, self.silence_due, self.alone_due, self.look_due)
+        due = min(self._timers.next_due, self.silence_due, self.alone_due, self.look_due)
+        return due if self.races is None or due < self.races.due else self.races.due
+
+    def race(self, backup: Any) -> None:
+        """Have tasks raced whose options say so: from here on it is known which copies run."""
+        if self.races is None:
+            self.races = Races(self)
+        self.races.add(backup)
 
     def backlog(self, host: str) -> Backlog:
         """Return what a far host was sent."""
@@ -248,21 +262,29 @@ class State:
             self.queue_of(task).leave()
             return
         task._state = task_after(task._state, "stopping")
-        attempt = task._attempt
-        assert attempt is not None
-        self.at(now + task._options.grace + CONFIRM_SECONDS, "unconfirmed", attempt)
-        if self.hosts[attempt.slot.host].backlog is not None:
-            far_rules.stop(task, attempt, actions)
-        else:
-            near.recall(self, attempt.slot, actions)
+        for attempt in self.out(task):
+            self.at(now + task._options.grace + CONFIRM_SECONDS, "unconfirmed", attempt)
+            if self.hosts[attempt.slot.host].backlog is not None:
+                far_rules.stop(task, attempt, actions)
+            else:
+                near.recall(self, attempt.slot, actions)
+
+    def out(self, task: Task[Any]) -> list[Attempt]:
+        """Return the attempts of a running task that are out: one, unless it is raced."""
+        assert task._attempt is not None
+        return [task._attempt] if self.races is None else self.races.out(task)
 
     def requeue(self, attempts: list[Attempt], happened: str, now: float, actions: list[Action]) -> None:
         """Put back, in order, tasks whose attempts did not begin (or were lost); settle those that may not wait any more."""
         for attempt in reversed(attempts):
             task = attempt.task
             if task._state in SETTLED:
+                if self.races is not None:
+                    take_out(task, attempt)
                 continue
             if happened == "recalled":
+                if self.races is not None and self.races.withdrawn(attempt, now):
+                    continue
                 task._attempt = attempt.before  # it never was one
             if task._state == STOPPING:
                 self.endings.cancelled(task, None, now, actions)
@@ -323,16 +345,17 @@ class State:
             self.queue_of(task).leave()
         elif task._state == RUNNING:
             # If it has begun, its agent keeps the deadline. If it waits in its slot, this takes it back.
-            assert task._attempt is not None
-            if self.hosts[task._attempt.slot.host].backlog is not None:
-                far_rules.call_back(task._attempt, actions)
-            else:
-                near.recall(self, task._attempt.slot, actions)
+            for attempt in self.out(task):
+                if self.hosts[attempt.slot.host].backlog is not None:
+                    far_rules.call_back(attempt, actions)
+                else:
+                    near.recall(self, attempt.slot, actions)
 
     def _unconfirmed(self, attempt: Attempt, now: float, actions: list[Action]) -> None:
         task = attempt.task
         if task._state != STOPPING:
             return
-        attempt.confirmed_dead = False
+        for out in self.out(task):
+            out.confirmed_dead = False
+            self.endings.tell_unconfirmed(out, now, actions)
         self.endings.cancelled(task, attempt, now, actions)
-        self.endings.tell_unconfirmed(attempt, now, actions)

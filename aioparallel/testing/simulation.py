@@ -165,6 +165,8 @@ class Simulation(FarNews):
 
     def task(self, function: str = "f", *, payload: bytes = b"", sink: Any = None, **options: Any) -> Task[Any]:
         """Return a task that is not submitted yet."""
+        if options.get("backup") is not None:
+            self.state.race(options["backup"])
         self._last_id += 1
         loop = cast("asyncio.AbstractEventLoop", self._loop)
         return make_task(self._last_id, function, payload, sink, Options(**options), loop=loop, engine=self, now=self.clock.now)
