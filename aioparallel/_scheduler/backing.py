@@ -18,7 +18,7 @@ from ..status import IDLE, RUNNING, STARTING
 from . import near
 from .assign_far import launch as far_launch
 from .backlog import Backlog
-from .lanes import allowed_by, interrupt
+from .lanes import allowed_by, avoided, interrupt
 from .ledger import Slot
 from .races import MAX_COPIES, Races
 from .stimuli import Action, Emit
@@ -153,10 +153,12 @@ def _start(state: State, races: Races, stage: Stage, rule: Any, bet: Bet, action
 
 
 def _place(state: State, stage: Stage, task: Task[Any], out: list[Attempt], wished: str | None) -> HostRecord | None:
-    """Return the host for a copy: the wished one, else the quickest; where others are up, none that runs a copy."""
+    """Return the host for a copy: the wished one, else the quickest; where others are up, none that runs one, or where one failed."""
     allowed = allowed_by(state, task._options) if task._options.is_placed else None
     taken = {attempt.slot.host for attempt in out}
     up = [host for host in state.hosts.values() if host.is_up and (allowed is None or host.name in allowed)]
+    avoid = avoided(task)
+    up = [host for host in up if host.name not in avoid] or up
     idle = stage.idle()
     free = [host for host in up if host.name in idle and (host.name not in taken or len(up) == 1)]
     if wished is not None:

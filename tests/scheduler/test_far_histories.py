@@ -31,7 +31,7 @@ from aioparallel.policies import HostView, LeastLoaded, RoundRobin, TaskView, We
 from aioparallel.status import DIED, FAILED, LOST, OUT_OF_MEMORY, RUNNING, STOPPING, TIMED_OUT
 from aioparallel.testing import ScriptedFarHost, ScriptedFarSlot, Simulation
 
-from .test_histories import CALLS, ENDS, LARGE, SECONDS, Histories, Sink, which
+from .test_histories import CALLS, ENDS, SECONDS, Histories, Sink, Wishes, which
 
 LAYOUTS: list[tuple[dict[str, int], dict[str, int]]] = [
     ({"near": 1}, {"x": 1}),
@@ -156,6 +156,7 @@ class FarHistories(Histories):
         self.ever = list(self.sim.far.values())
         """Every far host that there was."""
         self.steps = 0
+        self.rule = Wishes()
         for host in self.ever if up else ():
             host.come_up()
         self.submit({}, {}, "f", 8, False)
@@ -171,9 +172,7 @@ class FarHistories(Histories):
     )
     def submit(self, call: dict[str, Any], place: dict[str, Any], function: str, count: int, chunk: bool) -> None:
         sink = Sink() if chunk and "isolate" not in call else None
-        tasks = [self.sim.task(function, sink=sink, payload=LARGE if n == 6 else b"", **call, **place) for n in range(count)]
-        self.tasks += tasks
-        self.sim.feed(Submitted(list(tasks)))
+        self._submit(count, function, sink, {**call, **place})
 
     # --- far slots, their agents and links
 

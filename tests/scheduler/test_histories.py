@@ -36,6 +36,7 @@ from aioparallel._scheduler.state import CONFIRM_SECONDS
 from aioparallel._scheduler.stimuli import CancelAsked, Launch, Submitted, Wanted
 from aioparallel._wire.messages import BY_DEADLINE, BY_ITSELF, BY_MEMORY, BY_TIMEOUT, OK, OUT_OF_MEMORY, RAISED
 from aioparallel.events import TaskEnded, TaskSubmitted
+from aioparallel.policies.racing import Bet, Copy, Scene
 from aioparallel.status import QUEUED, RUNNING, STOPPING
 from aioparallel.testing import ScriptedSlot, Simulation
 
@@ -57,6 +58,11 @@ CALLS: list[dict[str, Any]] = [
     {"timeout": 1.0, "retries": 1},
     {"timeout": 1.0, "grace": 0.5, "deadline": 1.5},
     {"memory": 1000},
+    {"backup": True},
+    {"backup": True},
+    {"backup": True, "retries": 2},
+    {"backup": True, "grace": 1.0},
+    {"backup": True, "isolate": True, "timeout": 1.0},
 ]
 PAUSES = [0.0005, 0.002, 0.002, 0.005, 0.03, 0.3, 1.1, 6.0, 100.0]
 ENDS = [OK, OK, OK, RAISED, OUT_OF_MEMORY]
@@ -65,6 +71,30 @@ SECONDS = {"f": 0.0001, "g": 0.001, "h": 0.05}
 LARGE = bytes(100_000)
 BOGUS = b"nobody asked for this"
 which = st.integers(0, 11)
+
+
+class Wishes:
+    """A rule for backups that wishes for what it is told to."""
+
+    max_copies = 3
+
+    def __init__(self) -> None:
+        self.wishes: list[Bet] = []
+        self.running: set[tuple[int, int]] = set()
+        self.launched: Counter[int] = Counter()
+
+    def look(self, scene: Scene) -> tuple[list[Bet], float]:
+        assert scene.idle() and self.running == {(copy.task, copy.number) for copies in scene.running() for copy in copies}
+        assert all(len({copy.number for copy in copies}) == len(copies) <= self.max_copies for copies in scene.running())
+        wishes, self.wishes = self.wishes, []
+        return wishes, float("inf")
+
+    def began(self, copy: Copy, now: float) -> None:
+        assert (copy.task, copy.number) not in self.running
+        self.running.add((copy.task, copy.number))
+
+    def ended(self, copy: Copy, now: float, how: str, seconds: float | None = None) -> None:
+        self.running.remove((copy.task, copy.number))
 
 
 class Sink:
@@ -94,6 +124,7 @@ class Histories(RuleBasedStateMachine):
         self.asked_at: dict[Task[Any], float] = {}
         self.delivered: list[tuple[ScriptedSlot, Outcome]] = []
         self.steps = 0
+        self.rule = Wishes()
         self.submit({}, "f", 8, False)
 
     # --- users
@@ -103,9 +134,29 @@ class Histories(RuleBasedStateMachine):
     )
     def submit(self, call: dict[str, Any], function: str, count: int, chunk: bool) -> None:
         sink = Sink() if chunk and "isolate" not in call else None
-        tasks = [self.sim.task(function, sink=sink, payload=LARGE if n == 6 else b"", **call) for n in range(count)]
+        self._submit(count, function, sink, call)
+
+    def _submit(self, count: int, function: str, sink: Any, options: dict[str, Any]) -> None:
+        if "backup" in options:
+            options = {**options, "backup": self.rule}
+        tasks = [self.sim.task(function, sink=sink, payload=LARGE if n == 6 else b"", **options) for n in range(count)]
         self.tasks += tasks
         self.sim.feed(Submitted(list(tasks)))
+
+    @precondition(lambda self: self.rule.running)
+    @rule(number=which, times=st.integers(1, 3), host=st.sampled_from([None, None, "a", "b", "x"]))
+    def back_up(self, number: int, times: int, host: str | None) -> None:
+        """Wish for a copy of what runs."""
+        ids = sorted({task for task, _ in self.rule.running})
+        chosen = ids[number % len(ids)]
+        host = host if host in self.sim.state.hosts else None
+        for _ in range(times):
+            before = {attempt.ident for attempt in self._out()}
+            self.rule.wishes = [Bet(chosen, host)] if any(task == chosen for task, _ in self.rule.running) else []
+            self.sim.feed(Submitted([]))
+            self.rule.wishes = []
+            new = [attempt for attempt in self._out() if attempt.ident not in before and attempt.is_backup]
+            self.rule.launched.update(attempt.task.id for attempt in new)
 
     @precondition(lambda self: self.sim.state.unfinished())
     @rule(number=which, whom=st.sampled_from(["anybody", "running", "waiting there", "both"]), again=st.booleans())
@@ -308,7 +359,11 @@ class Histories(RuleBasedStateMachine):
 
     def _every_task_is_in_one_place(self) -> None:
         state = self.sim.state
-        places = Counter(attempt.task for attempt in self._out())
+        places = Counter(attempt.task for attempt in self._out() if not attempt.task.done())
+        for live in state.races.live.values() if state.races is not None else ():
+            task = live[0].task
+            assert not task.done() and places[task] == len(live) <= Wishes.max_copies and set(live) <= set(self._out())
+            places[task] = 1
         places.update(task for host in state.hosts.values() for task in host.limbo if not task.done())
         waiting = Counter(task for lane in state.all_lanes() for task in lane.queue._tasks if task._state == QUEUED)
         assert max([*places.values(), *waiting.values()], default=1) == 1
@@ -333,9 +388,9 @@ class Histories(RuleBasedStateMachine):
 
     def _no_task_runs_too_often(self) -> None:
         for task, count in Counter(attempt.task for attempt in self._begun()).items():
-            allowed = 1 if task._options.idempotent is False else 1 + task._options.retries + task._losses
+            allowed = 1 if task._options.idempotent is False else 1 + task._options.retries + task._losses + self.rule.launched[task.id]
             assert count <= allowed
-            assert len(task._history()) <= 1 + task._options.retries + task._losses
+            assert len(task._history()) <= allowed
         by_slot: dict[Any, list[Task[Any]]] = {}
         for attempt in (attempt for host in self.sim.hosts.values() for attempt in host.begun):
             by_slot.setdefault(id(attempt.slot), []).append(attempt.task)
@@ -387,6 +442,7 @@ class Histories(RuleBasedStateMachine):
         self._lose_all()
         assert all(task.done() for task in self.tasks)
         assert not sim.state.unfinished() and not sim.state.slots
+        assert sim.state.races is None or not (sim.state.races.live or sim.state.races.copies or self.rule.running)
         endings = sim.state.endings
         assert endings.succeeded + endings.failed_count + endings.cancelled_count == len(self.tasks) == len(sim.settled)
         assert endings.cancelled_count == sum(task.cancelled() for task in self.tasks)
