@@ -58,6 +58,8 @@ def _assign_all(state: State, now: float, actions: list[Action]) -> None:
         _assign_isolated(state, open_slots, now, actions)
     if open_slots and state.queue:
         _fill(state, open_slots, now, actions)
+        if state.isolated:
+            _assign_isolated(state, open_slots, now, actions)  # those that had to let an older one go first
     if state.has_far and (state.queue or state.isolated):
         fill_far(state, now, actions)
 

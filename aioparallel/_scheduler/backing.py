@@ -123,7 +123,7 @@ def _start(state: State, races: Races, stage: Stage, rule: Any, bet: Bet, action
         return f"task {bet.task} does not run, or may not be raced"
     if bet.host is not None and bet.host not in state.hosts:
         return f"there is no host {bet.host!r}"
-    if task._state != RUNNING or races.rule_of(task) is not rule:
+    if task._state != RUNNING or task._deadline <= state.now or races.rule_of(task) is not rule:
         return ""
     out = races.out(task)
     if len(out) >= getattr(rule, "max_copies", MAX_COPIES):

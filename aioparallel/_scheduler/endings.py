@@ -77,10 +77,10 @@ class Endings:
         elif flags & ASKED:
             attempt.payload, attempt.buffers = b"", ()
             attempt.stopped = "asked"
-            self._failed_attempt(attempt, TIMED_OUT, _timeout(task, began), now, actions)
+            self._failed_attempt(attempt, TIMED_OUT, _timeout(task, began), self._others_run(attempt, COPY_FAILED, now), now, actions)
         else:
             how = OUT_OF_MEMORY if flags & STATUS == CEILING else FAILED
-            self._failed_attempt(attempt, how, None, now, actions)
+            self._failed_attempt(attempt, how, None, self._others_run(attempt, COPY_FAILED, now), now, actions)
 
     def _note(self, attempt: Attempt, outcome: Outcome) -> None:
         _, attempt.flags, began, seconds, cpu, peak, attempt.payload, attempt.buffers = outcome
@@ -126,8 +126,10 @@ class Endings:
             attempt.stopped = "killed"
         if task._state in SETTLED:
             self._ended_for_nothing(attempt, now, actions)
-        elif task._state == STOPPING:
-            if self._others_run(attempt, STOPPED, now):
+            return
+        others = self._others_run(attempt, COPY_FAILED, now)
+        if task._state == STOPPING:
+            if others:
                 self._ended_for_nothing(attempt, now, actions)
             else:
                 self.cancelled(task, attempt, now, actions)
@@ -138,12 +140,12 @@ class Endings:
         elif death.why in (BY_TIMEOUT, BY_DEADLINE):
             limit = "timeout" if death.why == BY_TIMEOUT else "deadline"
             error: TaskError = TaskTimeout(limit, getattr(task._options, limit))
-            self._failed_attempt(attempt, TIMED_OUT, error, now, actions)
+            self._failed_attempt(attempt, TIMED_OUT, error, others, now, actions)
         elif death.why == BY_MEMORY:
             error = MemoryLimitExceeded(task._options.memory or 0, death.peak)
-            self._failed_attempt(attempt, OUT_OF_MEMORY, error, now, actions)
+            self._failed_attempt(attempt, OUT_OF_MEMORY, error, others, now, actions)
         else:
-            self._failed_attempt(attempt, DIED, WorkerDied(death.exit_code, death.signal, _detail(death)), now, actions)
+            self._failed_attempt(attempt, DIED, WorkerDied(death.exit_code, death.signal, _detail(death)), others, now, actions)
 
     def lost(self, attempt: Attempt, reason: str, now: float, actions: list[Action]) -> None:
         """The attempt's host was lost under it."""
@@ -198,11 +200,13 @@ class Endings:
             where: dict[str, Any] = {"host": attempt.slot.host, "slot": attempt.slot.index}
             actions.append(Emit(CancelUnconfirmed(at=now + self._state.epoch, task=attempt.task._id, **where)))
 
-    def _failed_attempt(self, attempt: Attempt, how: str, error: TaskError | None, now: float, actions: list[Action]) -> None:
-        """An attempt failed by the task's own doing: try again if that was asked for, else settle with `error`, or what it answered."""
+    def _failed_attempt(self, attempt: Attempt, how: str, error: TaskError | None, others: bool, now: float, actions: list[Action]) -> None:
+        """An attempt failed by the task's own doing: try again if that was asked for, else settle with `error`, or what it answered.
+
+        `others`: another copy runs, and may do better than one that did not answer.
+        """
         task = attempt.task
         attempt.outcome = how
-        others = self._others_run(attempt, COPY_FAILED, now)
         again = task._failures < task._options.retries and self._state.closing is None
         is_late = isinstance(error, TaskTimeout) and error.limit == "deadline"
         if again and not is_late:
@@ -216,7 +220,7 @@ class Endings:
         if others and how != FAILED and not is_late:
             self._tell_attempt(task, attempt, now, actions)
             return  # the other copy may do better
-        if others and self._state.races is not None:
+        if self._state.races is not None:
             self._state.races.decided(attempt, now, None, actions)
         task._state = task_after(task._state, "failed")
         if error is not None:

@@ -92,6 +92,8 @@ def withdrawn(state: State, stimulus: Withdrawn, now: float, actions: list[Actio
     backlog = state.backlog(stimulus.host)
     back = [attempt for ident in stimulus.idents if (attempt := backlog.take(ident)) is not None]
     state.requeue(back, "recalled", now, actions)
+    if state.hosts[stimulus.host].leaving:
+        look_who_is_alone(state)
     go_on(state.hosts[stimulus.host], actions)
     assign(state, now, actions)
 

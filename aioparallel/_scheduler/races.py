@@ -123,9 +123,9 @@ class Races:
         task = attempt.task
         live = self.live.pop(task._id, None)
         self._tell(attempt, FINISHED, now, seconds)
+        put_last(task, attempt)
         if live is None:
             return False
-        put_last(task, attempt)
         for other in live:
             if other is not attempt:
                 self._tell(other, STOPPED, now, None)
@@ -148,6 +148,7 @@ class Races:
                 self._tell(other, STOPPED, now, None)
                 self.stop(other, actions)
         if attempt is not None:
+            self._tell(attempt, STOPPED, now, None)
             put_last(task, attempt)
 
     def forget(self, task: Task[Any], now: float) -> None:
@@ -167,13 +168,6 @@ class Races:
         """Return the attempts of a running task that are out."""
         assert task._attempt is not None
         return list(self.live.get(task._id, (task._attempt,)))
-
-    def withdrawn(self, attempt: Attempt, now: float) -> bool:
-        """An attempt never began: forget it. Return whether another copy of its task is out."""
-        others = self.leaves(attempt, STOPPED, now)
-        if others:
-            take_out(attempt.task, attempt)
-        return others
 
 
 class _Given:

@@ -20,6 +20,7 @@ from weakref import ref
 from .._jobs.task import Attempt, Task
 from ..errors import PoolClosed, TaskTimeout
 from ..events import TaskSubmitted
+from ..policies.racing import STOPPED as WITHDRAWN
 from ..status import IDLE, QUEUED, RUNNING, STOPPING
 from . import far as far_rules, hosts, leaving, near, slots
 from .alone import give_up, look_whether_alone
@@ -283,9 +284,9 @@ class State:
                     take_out(task, attempt)
                 continue
             if happened == "recalled":
-                if self.races is not None and self.races.withdrawn(attempt, now):
+                take_out(task, attempt)  # it never was one
+                if self.races is not None and self.races.leaves(attempt, WITHDRAWN, now):
                     continue
-                task._attempt = attempt.before  # it never was one
             if task._state == STOPPING:
                 self.endings.cancelled(task, None, now, actions)
                 continue

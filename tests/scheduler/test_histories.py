@@ -412,7 +412,7 @@ class Histories(RuleBasedStateMachine):
         deep = {slot.key for slot in sim.state.slots.values() if slot.outstanding}
         for action in sim.feed(Submitted([])):
             # A second look may send a slot more ahead (its share of what waits), and nothing else.
-            assert (isinstance(action, Launch) and (action.host, action.slot) in deep) or type(action).__name__ == "Emit"
+            assert (isinstance(action, Launch) and (action.host, action.slot) in deep) or type(action).__name__ == "Emit", action
 
     def _cancelling_is_pursued(self) -> None:
         sim, now = self.sim, self.sim.clock.now
