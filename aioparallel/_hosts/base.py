@@ -98,6 +98,9 @@ class Reports(Protocol):
     def far_unreachable(self, host: str, reason: str) -> None:
         """The host could not be reached; it is tried again."""
 
+    def far_silent(self, host: str, *, silent: bool) -> None:
+        """A far host has said nothing for a heartbeat; or it says something again."""
+
     def far_round_trip(self, host: str, seconds: float) -> None:
         """A word to the host and back takes so long."""
 

@@ -122,6 +122,7 @@ class FarLink:
         self._pings: dict[int, tuple[float, asyncio.Future[float]]] = {}
         self._ping = 0
         self._heard = False
+        self._silent = False
         self._misses = 0
         self._ticked = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -150,6 +151,9 @@ class FarLink:
         if self._channel is None:
             return
         self._heard = True
+        if self._silent:
+            self._silent = False
+            self._reports.far_silent(self.name, silent=False)
         if self._noise is not None:
             data = self._skip_noise(data)
             if not data:
@@ -426,6 +430,9 @@ class FarLink:
         elif not blocked:
             self._misses += 1
         self._heard = False
+        if self._misses and not self._silent:
+            self._silent = True
+            self._reports.far_silent(self.name, silent=True)
         if self._misses >= MISSES:
             self.end(f"nothing was heard from it for {MISSES * self._heartbeat:g} s")
             return

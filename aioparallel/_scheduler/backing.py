@@ -74,8 +74,7 @@ class Stage:
 
     def silent(self) -> Collection[str]:
         """Return the hosts whose link is silent now."""
-        assert self._state.races is not None
-        return self._state.races.silent
+        return [host.name for host in self._state.hosts.values() if host.is_silent]
 
     def running(self) -> Iterable[Sequence[Copy]]:
         """Return of each running task its live copies, in order of start."""

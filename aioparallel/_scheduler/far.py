@@ -24,6 +24,7 @@ from .stimuli import (
     Emit,
     FarAnswered,
     FarRoundTrip,
+    FarSilent,
     FarUnreachable,
     FarUp,
     HostDown,
@@ -162,6 +163,11 @@ def round_trip(state: State, stimulus: FarRoundTrip, now: float, actions: list[A
     assign(state, now, actions)
 
 
+def silent(state: State, stimulus: FarSilent, _now: float, _: list[Action]) -> None:
+    """A far host says nothing, or something again: rules for backups look at that."""
+    state.hosts[stimulus.host].is_silent = stimulus.silent
+
+
 def unreachable(state: State, stimulus: FarUnreachable, _now: float, _: list[Action]) -> None:
     """A far host could not be reached."""
     host = state.hosts[stimulus.host]
@@ -173,6 +179,7 @@ def down(state: State, host: HostRecord, stimulus: HostDown, now: float, actions
     """A far host was lost, with all it had; where nobody confirms that this is dead, it may run there for a while."""
     assert host.backlog is not None
     host.reason = stimulus.reason
+    host.is_silent = False
     if stimulus.confirmed:
         host.confirm_limbo()
     if host.backlog.width and not host.leaving:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._hosts.base import Outcome
-from .stimuli import Bound, FarAnswered, FarRoundTrip, FarUnreachable, FarUp, Withdrawn
+from .stimuli import Bound, FarAnswered, FarRoundTrip, FarSilent, FarUnreachable, FarUp, Withdrawn
 
 if TYPE_CHECKING:
     from .._observe.outputs import Outputs
@@ -41,6 +41,10 @@ class FarNews(ABC):
             self._unreachable.add(host)
             log.warning("host %s cannot be reached, and is tried again: %s", host, reason)
         self.feed(FarUnreachable(host, reason))
+
+    def far_silent(self, host: str, *, silent: bool) -> None:
+        """See `Reports`."""
+        self.feed(FarSilent(host, silent))
 
     def far_round_trip(self, host: str, seconds: float) -> None:
         """See `Reports`."""

@@ -20,8 +20,8 @@ class HostRecord:
     """One host of the pool."""
 
     __slots__ = (
-        "_state", "backlog", "down", "failed", "incarnations", "is_declared", "labels", "leaving", "limbo", "lost_at", "machine",
-        "name", "reason", "room", "slots", "spawn_after", "start_failures", "view", "weight",
+        "_state", "backlog", "down", "failed", "incarnations", "is_declared", "is_silent", "labels", "leaving", "limbo", "lost_at",
+        "machine", "name", "reason", "room", "slots", "spawn_after", "start_failures", "view", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -39,6 +39,8 @@ class HostRecord:
         self.labels: Mapping[str, str] = labels or {}
         self.backlog = Backlog(name, weight) if far else None
         """What it was sent, if it is far: then nothing of the slots' starting below is used."""
+        self.is_silent = False
+        """Whether its link says nothing, although it is not given up."""
         self.down = far
         self.lost_at = 0.0
         """When it was up for the last time, if it is not."""

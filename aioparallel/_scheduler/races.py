@@ -45,8 +45,6 @@ class Races:
         self.tasks: dict[int, Task[Any]] = {}
         """Those tasks."""
         self.due = NEVER
-        self.silent: set[str] = set()
-        """Hosts whose links say nothing."""
         self.launched = self.won_count = self.lost_count = 0
         self.useful = self.wasted = 0.0
         """Seconds of copies that settled a task, and of copies that did not."""

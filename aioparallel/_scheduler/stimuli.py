@@ -137,6 +137,13 @@ class FarUnreachable(NamedTuple):
     reason: str
 
 
+class FarSilent(NamedTuple):
+    """A far host has said nothing for a heartbeat (not for as long as makes it lost), or says something again."""
+
+    host: str
+    silent: bool
+
+
 class FarRoundTrip(NamedTuple):
     """A word to a far host and back takes so many seconds."""
 

@@ -235,6 +235,20 @@ def test_a_backup_goes_to_another_host_and_a_lost_host_costs_nothing() -> None:
     assert_over(sim)
 
 
+def test_a_host_that_says_nothing_is_shown_to_rules_and_gets_no_copy() -> None:
+    sim, rule = far("a", "b", "c"), Wishes()
+    task = sim.submit(backup=rule)
+    here = task._attempt.slot.host
+    run_far(sim, here)
+    others = sorted({"a", "b", "c"} - {here})
+    sim.far_silent(others[0], silent=True)
+    assert rule.looks[-1][1] == {others[1]: 1}
+    wish(sim, rule, Bet(task.id, others[0]), task.id)
+    assert task._attempt.slot.host == others[1]
+    sim.far_silent(others[0], silent=False)
+    assert others[0] in rule.looks[-1][1]
+
+
 def test_far_copies_are_stopped_with_a_word_to_their_hosts() -> None:
     sim, rule = far("a", "b"), Wishes()
     task = sim.submit(backup=rule)
