@@ -14,6 +14,8 @@ A task whose slot dies under it:
     slot.die(signal=11)
     assert task.state == "running" and len(task.attempts) == 2
 
+`VirtualCluster` runs whole batches on machines that do not exist, by the same scheduler: what a policy or a rule for backups is worth.
+
 `SSHServer` is the exception: a real server on this machine, in a process of its own, for trying far hosts where there are none.
 """
 
@@ -24,6 +26,13 @@ from .scripted import FakeClock as FakeClock, ScriptedHost as ScriptedHost, Scri
 from .scripted_far import ScriptedFarHost as ScriptedFarHost, ScriptedFarSlot as ScriptedFarSlot
 from .servers import SSHServer as SSHServer
 from .simulation import Simulation as Simulation, make_task as make_task
+from .virtual import (
+    VirtualCluster as VirtualCluster,
+    VirtualHost as VirtualHost,
+    VirtualOutcome as VirtualOutcome,
+    VirtualReport as VirtualReport,
+    VirtualTask as VirtualTask,
+)
 
 __all__ = [
     "EventRecorder",
@@ -34,5 +43,10 @@ __all__ = [
     "ScriptedHost",
     "ScriptedSlot",
     "Simulation",
+    "VirtualCluster",
+    "VirtualHost",
+    "VirtualOutcome",
+    "VirtualReport",
+    "VirtualTask",
     "make_task",
 ]
