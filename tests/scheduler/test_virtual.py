@@ -50,9 +50,6 @@ def test_a_straggler_is_raced_and_the_loser_is_wasted() -> None:
     assert report.makespan == pytest.approx(3.0) and (report.backups, report.backups_won) == (1, 1)
     assert report.wasted == pytest.approx(3.0) and report.useful == pytest.approx(4.0)
     (started,) = [event for event in report.events if isinstance(event, BackupStarted)]
-    assert [record.host for record in report.tasks[-1].attempts] == [
-        record.host for record in report.tasks[-1].attempts if record.host in "ab"
-    ]
     assert started.age == pytest.approx(2.0) and len({record.host for record in report.tasks[-1].attempts}) == 2
 
 
