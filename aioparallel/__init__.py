@@ -19,10 +19,12 @@ from .errors import (
     TaskCancelled as TaskCancelled,
     TaskError as TaskError,
     TaskExited as TaskExited,
+    TaskPoisoned as TaskPoisoned,
     TaskTimeout as TaskTimeout,
     UsageError as UsageError,
     WorkerDied as WorkerDied,
 )
+from .options import Retry as Retry
 from .pool import Pool as Pool
 
 __version__ = "0.1.0"

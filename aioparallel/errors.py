@@ -7,6 +7,7 @@
     ├── HostError             a host cannot offer slots, with the reason
     └── TaskError             what a task ends with when it is not the task's own exception
         ├── WorkerDied            its process exited or was killed by a signal while the task ran
+        │   └── TaskPoisoned          ... and so it went on every one of several attempts; `.attempts`
         ├── TaskTimeout           (also TimeoutError) `timeout=` or `deadline=` passed; `.limit` says which
         ├── MemoryLimitExceeded   its process tree outgrew `memory=`
         ├── HostLost              the host was lost, and the task may not or can no longer be run again
@@ -33,10 +34,15 @@ __all__ = [
     "TaskCancelled",
     "TaskError",
     "TaskExited",
+    "TaskPoisoned",
     "TaskTimeout",
     "UsageError",
     "WorkerDied",
 ]
+
+
+MAX_TOLD = 12
+"""So many attempts are told of in an error's text."""
 
 
 def _rebuild(kind: type[AioparallelError], args: tuple[object, ...], fields: dict[str, object]) -> AioparallelError:
@@ -92,6 +98,24 @@ class WorkerDied(TaskError):
         super().__init__(f"the slot's process {how} while it ran the task" + (f"; {detail}" if detail else ""))
         self.exit_code = exit_code
         self.signal = signal
+
+
+class TaskPoisoned(WorkerDied):
+    """The task took down its slot on each of its attempts, of which there were several.
+
+    attempts: of each (host, slot, exit, seconds). exit: the exit code, or minus the number of the signal, as in `subprocess`; seconds:
+    how long it ran, None where nobody could say.
+    """
+
+    def __init__(self, attempts: tuple[tuple[str, int, int, float | None], ...], detail: str = "") -> None:
+        last = attempts[-1][2]
+        super().__init__(last if last >= 0 else None, -last if last < 0 else None)
+        told = [_crash(number, *attempt) for number, attempt in enumerate(attempts, 1)]
+        if len(told) > MAX_TOLD:
+            told[1 : 1 - MAX_TOLD] = ["..."]
+        text = f"the task took its slot's process down on each of {len(attempts)} attempts: {'; '.join(told)}"
+        self.args = (text + (f"; {detail}" if detail else ""),)
+        self.attempts = attempts
 
 
 class TaskTimeout(TaskError, TimeoutError):
@@ -152,3 +176,8 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return "a real-time signal"
+
+
+def _crash(number: int, host: str, slot: int, code: int, seconds: float | None) -> str:
+    how = f"was killed by signal {-code} ({_signal_name(-code)})" if code < 0 else f"exited with code {code}"
+    return f"attempt {number} on {host}/{slot} {how}" + (f" after {seconds:.3g} s" if seconds is not None else "")

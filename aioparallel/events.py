@@ -16,6 +16,8 @@ __all__ = [
     "EventsLost",
     "HostDown",
     "HostUp",
+    "RetryPlanned",
+    "RetryRefused",
     "SlotEnded",
     "SlotStarted",
     "TaskEnded",
@@ -91,6 +93,22 @@ class BackupStarted(Event):
     age: float
     probability: float
     price: float
+    reason: str
+
+
+class RetryPlanned(Event):
+    """A task's attempt failed, and another follows after so many seconds (0: as soon as a slot is free)."""
+
+    task: int
+    attempt: int
+    seconds: float
+
+
+class RetryRefused(Event):
+    """The function in `Retry(on=)` raised when it was asked about an attempt's failure, so that no other follows; `reason` is what."""
+
+    task: int
+    attempt: int
     reason: str
 
 

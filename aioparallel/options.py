@@ -6,18 +6,118 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from inspect import iscoroutinefunction
 from math import inf, isfinite
 from typing import Any, ClassVar, cast
 
 from ._wire.codec import dumps, dumps_in_band
 from ._wire.records import Record
-from ._worker.failures import in_words
-from .errors import SerializationError
+from ._worker.failures import in_words, type_name
+from .errors import HostLost, SerializationError
 
-__all__ = ["DEFAULTS", "Options"]
+__all__ = ["DEFAULTS", "Options", "Retry"]
 
 MAX_RETRIES = 10_000
 """Attempts are numbered in 16 bits, and what was lost underway is numbered too."""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+
+
+def _check_seconds(name: str, value: object, *, minimum_excluded: bool) -> None:
+    if value is None and minimum_excluded:
+        return
+    wrong = not _is_number(value) or value < 0  # type: ignore[operator]
+    if wrong or (minimum_excluded and value == 0):
+        what = "seconds above 0, or None for no limit" if minimum_excluded else "seconds, 0 or more"
+        raise ValueError(f"{name}={value!r}: give {what}")
+
+
+class Retry(Record):
+    """How a call is tried again, as in `pool.options(retry=Retry(attempts=3, on=OSError, delay=1.0))`; `retries=2` is `Retry(attempts=3)`.
+
+    A task's own failures are an exception, a crash and a timeout; what a lost host or link takes with it is counted apart. No retry
+    outlives the task's deadline. Raises TypeError or ValueError for what cannot be.
+    """
+
+    attempts: int = 1
+    """How many attempts there may be in all that fail by the task's own doing."""
+    infrastructure: int = 3
+    """How often it is run again, at once, after a host or link was lost with it."""
+    on: type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], object] | None = None
+    """Try again only after these exceptions (by their types' names, so that nothing of yours is opened for it), or where a function of
+    the exception says True. None: after every failure of the task's own but MemoryLimitExceeded, which must be named itself."""
+    delay: float = 0.0
+    """Seconds to wait before the second attempt."""
+    backoff: float = 2.0
+    """Each further delay is so many times as long as the one before it."""
+    jitter: float = 0.1
+    """Up to this part of each delay is left out, by chance, so that tasks that failed together do not come back together."""
+    max_delay: float | None = None
+    """No delay is longer (seconds)."""
+    avoid_host: bool = True
+    """Try elsewhere than where it failed or was lost, while another host is up."""
+
+    names: ClassVar[frozenset[str] | None] = None
+    """The qualified names of the types in `on`; None: there are none."""
+    predicate: ClassVar[Any] = None
+    """The function in `on`."""
+
+    def __init__(self, **values: Any) -> None:
+        on = values.get("on")
+        if isinstance(on, type):
+            values["on"] = (on,)
+        elif isinstance(on, Iterable) and not isinstance(on, str):
+            values["on"] = tuple(cast("Any", on))
+        super().__init__(**values)
+        self._check()
+        self._check_on()
+
+    def _check(self) -> None:
+        if type(self.attempts) is not int or not 1 <= self.attempts <= MAX_RETRIES + 1:
+            raise ValueError(f"attempts={self.attempts!r}: give how many there may be in all, 1 to {MAX_RETRIES + 1}")
+        if type(self.infrastructure) is not int or not 0 <= self.infrastructure <= MAX_RETRIES:
+            raise ValueError(f"infrastructure={self.infrastructure!r}: give how many lost hosts are made good, 0 to {MAX_RETRIES}")
+        _check_seconds("delay", self.delay, minimum_excluded=False)
+        _check_seconds("max_delay", self.max_delay, minimum_excluded=True)
+        if not _is_number(self.backoff) or self.backoff < 1:
+            raise ValueError(f"backoff={self.backoff!r}: give a number, 1 (each delay is as long as the first) or more")
+        if not _is_number(self.jitter) or not 0 <= self.jitter <= 1:
+            raise ValueError(f"jitter={self.jitter!r}: give the part of a delay that chance may leave out, 0 to 1")
+        if self.max_delay is not None and self.max_delay < self.delay:
+            raise ValueError(f"max_delay={self.max_delay!r} is less than delay={self.delay!r}: give as much or more")
+        if type(self.avoid_host) is not bool:
+            raise TypeError(f"avoid_host={self.avoid_host!r}: give True or False")
+
+    def _check_on(self) -> None:
+        on: Any = self.on
+        if on is None:
+            return
+        if not isinstance(on, tuple):
+            if not callable(on):
+                raise TypeError(f"on={on!r}: give types of exceptions, as in on=(OSError, WorkerDied), or a function of the exception")
+            if iscoroutinefunction(on):
+                raise TypeError(f"on={on!r}: it is async, and nobody can wait for it there: give a plain function")
+            self.__dict__["predicate"] = on
+            return
+        kinds = cast("Any", on)
+        if not kinds:
+            raise ValueError("on=(): no exception would be tried again: give types, or leave attempts=1")
+        for kind in kinds:
+            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+                raise TypeError(f"on=: {kind!r} is no type of exceptions; give types, as in on=(OSError, WorkerDied)")
+        if HostLost in kinds:
+            raise ValueError("on=: HostLost is no failure of the task's own: infrastructure= says how often it is run again")
+        self.__dict__["names"] = frozenset(map(type_name, kinds))
+
+    def but(self, **changes: Any) -> Retry:
+        """Return this with some changed."""
+        return Retry(**{**{name: getattr(self, name) for name in self._fields}, **changes})
+
+    def __repr__(self) -> str:
+        changed = {name: getattr(self, name) for name in self._fields if getattr(self, name) != getattr(Retry, name)}
+        return f"Retry({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
 
 class Options(Record):
@@ -27,8 +127,8 @@ class Options(Record):
     """Seconds that one attempt may run."""
     deadline: float | None = None
     """Seconds from submit to the end, over queue, attempts and retries."""
-    retries: int = 0
-    """How many more attempts follow one that failed."""
+    retry: Retry = Retry()
+    """How the task is tried again; `retries=2` is short for `Retry(attempts=3)`."""
     memory: int | None = None
     """Bytes that an attempt's process tree may hold beyond the idle slot."""
     name: str | None = None
@@ -67,6 +167,7 @@ class Options(Record):
     """Whether it waits elsewhere than other calls."""
 
     def __init__(self, **values: Any) -> None:
+        _read_retry(values)
         if "hosts" in values:
             values["hosts"] = _as_names(values["hosts"])
         for name in ("labels", "locality"):
@@ -86,12 +187,13 @@ class Options(Record):
         for name in ("timeout", "deadline"):
             _check_seconds(name, getattr(self, name), minimum_excluded=True)
         _check_seconds("grace", self.grace, minimum_excluded=False)
-        if type(self.retries) is not int or not 0 <= self.retries <= MAX_RETRIES:
-            raise ValueError(f"retries={self.retries!r}: give the number of further attempts, 0 to {MAX_RETRIES}")
+        retry: Any = self.retry
+        if not isinstance(retry, Retry):
+            raise TypeError(f"retry={retry!r}: give a value, as in retry=Retry(attempts=3), or retries=2, which is short for that")
         if self.memory is not None and (type(self.memory) is not int or self.memory <= 0):
             raise ValueError(f"memory={self.memory!r}: give bytes as an int above 0, or None for no limit")
         if self.idempotent is False and self.retries:
-            raise ValueError("idempotent=False forbids running twice, so retries must be 0")
+            raise ValueError("idempotent=False forbids running twice, so retries must be 0 (and Retry(attempts=) 1)")
         if self.name is not None and not isinstance(self.name, str):
             raise TypeError(f"name={self.name!r}: give a str")
         check_backup(self.backup)
@@ -116,13 +218,34 @@ class Options(Record):
         """Return `extras` for a task whose seed does not come from its id."""
         return dumps((self.name, self.pickled_data, seed_path))[0]
 
+    @property
+    def retries(self) -> int:
+        """How many more attempts follow one that failed."""
+        return self.retry.attempts - 1
+
     def but(self, changes: dict[str, Any]) -> Options:
         """Return these options with some changed. Raises TypeError for a name that does not exist."""
+        known = {*self._fields, "retries"}
         for name in changes:
-            if name not in self._fields:
-                raise TypeError(f"options() has no {name!r}; it knows {', '.join(sorted(self._fields))}")
-        given = {name: value for name, value in self.__dict__.items() if name in self._fields}
-        return Options(**{**given, **changes})
+            if name not in known:
+                raise TypeError(f"options() has no {name!r}; it knows {', '.join(sorted(known))}")
+        replaced = {*changes, "retry"} if "retries" in changes else changes
+        given = {name: value for name, value in self.__dict__.items() if name in self._fields and name not in replaced}
+        return Options(**given, **changes)
+
+
+def _read_retry(values: dict[str, Any]) -> None:
+    """Put a Retry in the place of what is short for one. Raises ValueError for a wrong number, and where both are given."""
+    if "retry" in values and values["retry"] is None:
+        del values["retry"]
+    if "retries" not in values:
+        return
+    retries = values.pop("retries")
+    if type(retries) is not int or not 0 <= retries <= MAX_RETRIES:
+        raise ValueError(f"retries={retries!r}: give the number of further attempts, 0 to {MAX_RETRIES}")
+    if "retry" in values:
+        raise ValueError(f"retries={retries} is short for retry=Retry(attempts={retries + 1}): give one of the two")
+    values["retry"] = Retry(attempts=retries + 1)
 
 
 def check_backup(backup: object) -> None:
@@ -165,15 +288,6 @@ def _pickle_data(data: object) -> bytes | None:
         raise
     except BaseException as error:
         raise SerializationError(f"data={type(data).__qualname__} could not be pickled: {in_words(error)}") from error
-
-
-def _check_seconds(name: str, value: object, *, minimum_excluded: bool) -> None:
-    if value is None and minimum_excluded:
-        return
-    wrong = isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value < 0
-    if wrong or (minimum_excluded and value == 0):
-        what = "seconds above 0, or None for no limit" if minimum_excluded else "seconds, 0 or more"
-        raise ValueError(f"{name}={value!r}: give {what}")
 
 
 DEFAULTS = Options()

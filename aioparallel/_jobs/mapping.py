@@ -34,7 +34,7 @@ def make_map(
     _check_arguments(sources, limit, chunk, on_error)
     name = name_of(fn)
     source = zipped(sources)
-    alone = options.but({"retries": 0}) if options.retries else options
+    alone = options.but({"retry": options.retry.but(attempts=1)}) if options.retries else options
     special = (options.timeout, options.deadline, options.memory, options.grace or None, options.isolate or None)
     single = chunk == 1 or options.idempotent is False or bool(options.retries) or any(value is not None for value in special)
     star = len(sources) > 1

@@ -8,12 +8,13 @@ Guarantees
 from __future__ import annotations
 
 from marshal import loads as unmarshal
+from struct import error as StructError
 from typing import Any
 
 from .._wire.codec import loads
 from .._wire.memory import Buffer, Buffers
 from .._wire.messages import EXITED, LENGTH, OK, OUT_OF_MEMORY, RAISED, STATUS
-from .._worker.failures import in_words
+from .._worker.failures import in_words, type_names
 from ..errors import MemoryLimitExceeded, RemoteError, SerializationError, TaskExited
 from .task import Attempt, Task
 
@@ -60,6 +61,31 @@ def exception_of(task: Task[Any], attempt: Attempt, status: int, payload: Buffer
     where = f"task {task.label} {task.name!r}, attempt {attempt.number}, on {slot.host}/{slot.index} (pid {slot.pid})"
     note(error, f"in {where}:\n{trace}")
     return error
+
+
+def failure_of(task: Task[Any], attempt: Attempt) -> Exception:
+    """Return the exception that a failed attempt's answer describes; see `exception_of`."""
+    return exception_of(task, attempt, attempt.flags & STATUS, attempt.payload)
+
+
+def names_of(status: int, payload: Buffer) -> list[str]:
+    """Return the qualified names of the types that a failure's exception is of, without opening anything of the user's.
+
+    Of what cannot be read: none.
+    """
+    if status == OUT_OF_MEMORY:
+        return type_names(MemoryLimitExceeded)
+    if status not in (RAISED, EXITED):
+        return type_names(SerializationError)
+    try:
+        (length,) = LENGTH.unpack_from(payload)
+        end = LENGTH.size + length
+        names: list[str] = unmarshal(payload[LENGTH.size : end])[3]
+    except (ValueError, EOFError, TypeError, IndexError, StructError):
+        return []
+    if status == EXITED:
+        return names + type_names(TaskExited)
+    return names if len(payload) > end else names + type_names(RemoteError)
 
 
 def note(error: BaseException, text: str) -> None:

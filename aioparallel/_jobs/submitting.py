@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeVar, cast, overload
 
-from ..options import DEFAULTS, Options
+from ..options import DEFAULTS, Options, Retry
 from .task import Task
 
 if TYPE_CHECKING:
@@ -97,9 +97,10 @@ class Submitter:
         """Return a view of the pool whose calls are made differently; the pool itself does not change.
 
         timeout: seconds one attempt may run. deadline: seconds from submit over queue, attempts and retries. retries: further attempts
-        after one that failed. memory: bytes an attempt's process tree may hold beyond the idle slot. name, data: for `task.name`,
-        `task.data`. idempotent=False: never run twice. grace: seconds between asking an attempt to stop and killing it. isolate: a
-        fresh slot for each call. copy=False: large buffers are not snapshotted.
+        after one that failed; retry: a `Retry` that says more: after what, after how long, where. memory: bytes an attempt's process
+        tree may hold beyond the idle slot. name, data: for `task.name`, `task.data`. idempotent=False: never run twice. grace: seconds
+        between asking an attempt to stop and killing it. isolate: a fresh slot for each call. copy=False: large buffers are not
+        snapshotted.
         hosts: only these, by name, or those of which a function of a `policies.HostView` says True. labels: only hosts whose entry has
         these. locality: by a host's name, how much better it is (0 indifferent, -1 forbidden). selection: the policy that chooses among
         them. Raises ValueError or TypeError for what cannot be, UsageError where the open pool has no such host.
@@ -119,7 +120,9 @@ class PoolView(Submitter):
         self._options = options
 
     def __repr__(self) -> str:
-        names = ("timeout", "deadline", "retries", "memory", "idempotent", "grace", "isolate", "hosts", "labels", "locality", "selection")
+        names = ["timeout", "deadline", "retries", "memory", "idempotent", "grace", "isolate", "hosts", "labels", "locality", "selection"]
+        if self._options.retry != Retry(attempts=self._options.retries + 1):
+            names[2] = "retry"
         changed = {name: getattr(self._options, name) for name in names}
         shown = ", ".join(f"{name}={value}" for name, value in changed.items() if value != getattr(DEFAULTS, name))
         return f"<options({shown}) of {self._pool!r}>"

@@ -74,6 +74,10 @@ class Attempt:
     """Whether it was started while another copy ran."""
     item = 0
     """Which item of a chunk ran when the slot died."""
+    exit: int | None = None
+    """How its slot ended under it: the exit code, or minus the signal."""
+    ran: float | None = None
+    """Seconds that it had run when its slot died, where that is known."""
 
     def __init__(self, task: Task[Any], before: Attempt | None, slot: Place, estimate: float) -> None:
         self.task = task

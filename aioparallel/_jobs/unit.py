@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 Apart = Callable[[Callable[[], Any], Callable[[Any, Exception | None], None]], None]
 Packed = tuple[bytes, Buffers]
 """A chunk's payload and its buffers."""
-MAX_LOSSES = 10
-"""How often the rest of a chunk is sent again after losses that were not its doing."""
 
 
 class Failure:
@@ -159,7 +157,8 @@ class ChunkSink:
             left = self._unanswered()
         elif isinstance(error, HostLost):
             unit.losses += 1
-        final = isinstance(error, PoolClosed) or not isinstance(error, (WorkerDied, HostLost)) or unit.losses > MAX_LOSSES
+        most = task._options.retry.infrastructure
+        final = isinstance(error, PoolClosed) or not isinstance(error, (WorkerDied, HostLost)) or unit.losses > most
         if error is None:
             # Sent again, they would be answered in the same way, and again, without end.
             error = SerializationError("the answer of the item's chunk could not be opened")

@@ -24,7 +24,7 @@ NEARLY = 0.75
 class FarSlot:
     """A slot of a far host, as its agent tells of it."""
 
-    __slots__ = ("done", "host", "incarnation", "index", "pid", "running", "unconfirmed", "weight")
+    __slots__ = ("done", "host", "incarnation", "index", "pid", "running", "since", "unconfirmed", "weight")
 
     def __init__(self, host: str, index: int, incarnation: int, pid: int | None, weight: float) -> None:
         self.host = host
@@ -37,6 +37,8 @@ class FarSlot:
         """Whether some of it may live, although its attempt was settled."""
         self.running: Attempt | None = None
         """What it was last known to run, where that takes a while."""
+        self.since = 0.0
+        """When that was heard of (CLOCK_MONOTONIC seconds)."""
 
     def status(self) -> SlotStatus:
         """Return what `pool.status()` shows of it."""

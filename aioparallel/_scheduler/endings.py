@@ -14,6 +14,7 @@ from ..status import CANCELLED, DIED, FAILED, LOST, OUT_OF_MEMORY, RUNNING, STOP
 from .ledger import Slot
 from .lifecycle import SETTLED, SUCCESS, task_after
 from .queue import Queue
+from .retrying import lost_for_good, poisoned
 from .stimuli import Action, Emit, Fail, Settle, SettleCancelled
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ LOST_LINK = 81
 """The exit code of a slot that cannot answer: see `_worker/slot.py`."""
 _AFTER_SUCCESS = SUCCESS[RUNNING]
 MAX_LOSSES = 10
-"""How often a task is run again after a loss that was not its doing."""
+"""How often a task may be sent to slots that die before they begin it."""
 
 
 class Endings:
@@ -103,6 +104,7 @@ class Endings:
             self._innocent(others[0], now, actions)
         self._state.requeue([attempt for attempt in others if attempt.task._state not in SETTLED], "recalled", now, actions)
         if blamed is not None:
+            blamed.ran = max(0.0, now - slot.heard)
             self.killed(blamed, death, now, actions)
 
     def _innocent(self, attempt: Attempt, now: float, actions: list[Action]) -> None:
@@ -120,6 +122,7 @@ class Endings:
         attempt.ended = now
         attempt.confirmed_dead = death.confirmed
         attempt.item = death.item
+        attempt.exit = death.exit_code if death.signal is None else -death.signal
         if task._options.memory is not None:
             attempt.peak = death.peak
         if death.why:
@@ -172,8 +175,7 @@ class Endings:
         if others:
             self._tell_attempt(task, attempt, now, actions)
             return
-        if task._options.idempotent is False or task._losses > MAX_LOSSES or task._sink is not None:
-            why = "it may not be run again (idempotent=False)" if task._options.idempotent is False else f"after {task._losses} losses"
+        if why := lost_for_good(task):
             task._state = task_after(task._state, "failed")
             error = HostLost(f"host {attempt.slot.host!r} was lost while it ran the task ({reason}), {why}")
             self._fail(task, error, attempt, now, actions)
@@ -207,15 +209,15 @@ class Endings:
         """
         task = attempt.task
         attempt.outcome = how
-        again = task._failures < task._options.retries and self._state.closing is None
+        retrying = self._state.retrying
         is_late = isinstance(error, TaskTimeout) and error.limit == "deadline"
-        if again and not is_late:
+        if (delay := retrying.delay_before_next(attempt, error, others, now, actions)) is not None:
             task._failures += 1
             attempt.payload, attempt.buffers = b"", ()
             self._tell_attempt(task, attempt, now, actions)
             if not others:
                 self.retried += 1
-                self._state.requeue([attempt], "retried", now, actions)
+                retrying.again(attempt, delay, now, actions)
             return
         if others and how != FAILED and not is_late:
             self._tell_attempt(task, attempt, now, actions)
@@ -224,7 +226,7 @@ class Endings:
             self._state.races.decided(attempt, now, None, actions)
         task._state = task_after(task._state, "failed")
         if error is not None:
-            self._fail(task, error, attempt, now, actions)
+            self._fail(task, poisoned(task, error), attempt, now, actions)
             return
         self.failed_count += 1
         actions.append(Settle([task]))

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._hosts.base import Host, Outcome, is_shortage
+from .._jobs.outcomes import failure_of
 from .._jobs.task import Task
 from .._wire.arena import clear as clear_arena
 from ..config import Settings
@@ -81,6 +82,7 @@ class Engine(NearNews, Looking):
             {host.name: host.slots for host in self.hosts.values()}, max_tasks_per_slot=settings.max_tasks_per_slot,
             lost_grace=settings.lost_grace, selection=settings.selection, epoch=self.epoch, seed=settings.seed or time.time_ns(),
         )  # fmt: skip
+        self.state.retrying.read = failure_of
         self.notes: list[str] = []
         self.ended: Future[None] = self.loop.create_future()
         """Done when every process of the pool is dead."""

@@ -80,7 +80,7 @@ def bound(state: State, stimulus: Bound, now: float, actions: list[Action]) -> N
     if attempt is None:
         return
     slot = backlog.slot(stimulus.slot, stimulus.incarnation)
-    attempt.slot, slot.running = slot, attempt
+    attempt.slot, slot.running, slot.since = slot, attempt, now
     if state.races is not None:
         state.races.begins(attempt, now)
     if state.watched:
@@ -117,11 +117,12 @@ def slot_died(state: State, host: HostRecord, death: Death, now: float, actions:
     if state.watched and death.confirmed:
         code, number = death.exit_code, death.signal
         actions.append(Emit(SlotEnded(at=now + state.epoch, host=host.name, slot=death.slot, exit_code=code, signal=number)))
-    slot.running = None
     attempt = host.backlog.take(death.ident)
     if attempt is not None:
         attempt.slot = slot
+        attempt.ran = now - slot.since if slot.running is attempt else None
         state.endings.killed(attempt, death, now, actions)
+    slot.running = None
     go_on(host, actions)
     assign(state, now, actions)
 

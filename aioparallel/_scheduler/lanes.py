@@ -87,7 +87,9 @@ def interrupt(state: State, raised: BaseException) -> None:
 
 
 def avoided(task: Task[Any]) -> frozenset[str]:
-    """Return the names of the hosts where a task failed."""
+    """Return the names of the hosts where a task failed, unless it need not avoid them."""
+    if not task._options.retry.avoid_host:
+        return frozenset()
     names: set[str] = set()
     attempt = task._attempt
     while attempt is not None:

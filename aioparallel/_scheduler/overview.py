@@ -19,7 +19,7 @@ def busy(state: State) -> int:
 
 def queued(state: State) -> int:
     """Return how many tasks wait here."""
-    return sum(len(lane.queue) for lane in state.all_lanes())
+    return sum(len(lane.queue) for lane in state.all_lanes()) + len(state.retrying.waiting)
 
 
 def running(state: State) -> int:

@@ -37,6 +37,7 @@ from .lifecycle import SETTLED, task_after
 from .near import begin_wanted
 from .queue import Queue
 from .races import Races, take_out
+from .retrying import Retrying
 from .stimuli import (
     Action,
     Answered,
@@ -140,6 +141,7 @@ class State:
         self.main_isolated = Lane(self.isolated, None, frozenset(), None, True)
         self.lanes: dict[Any, Lane] = {}
         """For the tasks that may not go to just any host."""
+        self.retrying = Retrying(self)
 
     def _all_handlers(self) -> dict[type, Any]:
         return {
@@ -262,7 +264,7 @@ class State:
             return  # settled: its result is being rebuilt in a thread; the engine cancels it then
         if task._state == QUEUED:
             self.endings.cancelled(task, None, now, actions)
-            self.queue_of(task).leave()
+            self._leave(task)
             return
         task._state = task_after(task._state, "stopping")
         for attempt in self.out(task):
@@ -276,6 +278,11 @@ class State:
         """Return the attempts of a running task that are out: one, unless it is raced."""
         assert task._attempt is not None
         return [task._attempt] if self.races is None else self.races.out(task)
+
+    def _leave(self, task: Task[Any]) -> None:
+        """A task that waited is not QUEUED any more."""
+        if not self.retrying.leave(task):
+            self.queue_of(task).leave()
 
     def requeue(self, attempts: list[Attempt], happened: str, now: float, actions: list[Action]) -> None:
         """Put back, in order, tasks whose attempts did not begin (or were lost); settle those that may not wait any more."""
@@ -313,7 +320,7 @@ class State:
         actions += [CloseHost(name) for name in self.hosts]
 
     def _refuse_waiting(self, now: float, actions: list[Action]) -> None:
-        for task in [task for lane in self.all_lanes() for task in lane.queue.take_all()]:
+        for task in [*(task for lane in self.all_lanes() for task in lane.queue.take_all()), *self.retrying.take_all()]:
             self.endings.failed(task, PoolClosed(self.closing), None, now, actions)
 
     # --- time
@@ -324,6 +331,8 @@ class State:
                 task = what()
                 if task is not None:
                     self._deadline_passed(task, now, actions)
+            elif kind == "retry":
+                self.retrying.come_back(what())
             elif kind == "unconfirmed":
                 self._unconfirmed(what, now, actions)
             elif kind == "again":
@@ -334,6 +343,7 @@ class State:
             elif kind == "spawn":
                 begin_wanted(self, self.wanted, now, actions)
                 assign(self, now, actions)
+        self.retrying.go_on(now, actions)
         if now >= self.look_due:
             self.look_due = min((lane.look_due for lane in self.all_lanes() if lane.look_due > now), default=NEVER)
             assign(self, now, actions)
@@ -345,7 +355,7 @@ class State:
     def _deadline_passed(self, task: Task[Any], now: float, actions: list[Action]) -> None:
         if task._state == QUEUED:
             self._too_late(task, now, actions)
-            self.queue_of(task).leave()
+            self._leave(task)
         elif task._state == RUNNING:
             # If it has begun, its agent keeps the deadline. If it waits in its slot, this takes it back.
             for attempt in self.out(task):

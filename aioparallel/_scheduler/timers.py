@@ -14,7 +14,7 @@ SLACK = 1024
 
 
 class Timers:
-    """Entries of (when, kind, what); a "deadline" is of a weak reference to a task."""
+    """Entries of (when, kind, what); a "deadline" or "retry" is of a weak reference to a task."""
 
     __slots__ = ("_count", "_heap", "_limit")
 
@@ -47,7 +47,7 @@ class Timers:
 
 
 def _is_over(kind: str, what: Any) -> bool:
-    if kind != "deadline":
+    if kind not in ("deadline", "retry"):
         return False
     task = what()
     return task is None or task._state in SETTLED

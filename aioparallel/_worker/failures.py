@@ -22,8 +22,17 @@ MAX_TEXT = 100_000
 def describe(error: BaseException, what: str) -> tuple[str, str, str, list[str], str]:
     """Return (type name, text, traceback, qualified names of the type's MRO, what failed), made of strings alone."""
     kind = type(error)
-    names = [f"{k.__module__}.{k.__qualname__}" for k in kind.__mro__]
-    return _safely(lambda: _type_name(kind)), _safely(lambda: str(error)), _safely(lambda: _trace(error)), names, what
+    return _safely(lambda: _type_name(kind)), _safely(lambda: str(error)), _safely(lambda: _trace(error)), type_names(kind), what
+
+
+def type_name(kind: type) -> str:
+    """Return the qualified name of a type, which says the same on both sides."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def type_names(kind: type) -> list[str]:
+    """Return the qualified names of a type and all its bases."""
+    return [type_name(base) for base in kind.__mro__]
 
 
 def _type_name(kind: type) -> str:

@@ -18,7 +18,7 @@ from contextvars import Context
 from typing import Any, cast
 
 from .._hosts.base import Death, Outcome
-from .._jobs.task import Owner, Task
+from .._jobs.task import Attempt, Owner, Task
 from .._scheduler.far_news import FarNews
 from .._scheduler.state import State
 from .._scheduler.stimuli import (
@@ -89,6 +89,7 @@ class Simulation(FarNews):
         self.far: dict[str, ScriptedFarHost] = {}
         self.state = State(by_name, max_tasks_per_slot=max_tasks_per_slot, lost_grace=lost_grace, selection=selection)
         self.state.watched = watched
+        self.state.retrying.read = lambda _, attempt: error_of(attempt)
         self.recorder = EventRecorder()
         self.settled: list[Task[Any]] = []
         self.answers: dict[int, tuple[int, Buffer]] = {}
@@ -244,7 +245,7 @@ class Simulation(FarNews):
             if attempt.flags & STATUS == OK:
                 self._finish(task, None, attempt.payload)
             else:
-                self._finish(task, RemoteError(f"status {attempt.flags & STATUS}", bytes(attempt.payload).decode(errors="replace")))
+                self._finish(task, error_of(attempt))
 
     def _finish(self, task: Task[Any], error: Exception | None, *value: Any) -> None:
         assert not task.done(), f"{task!r} was settled twice"
@@ -299,6 +300,11 @@ class Simulation(FarNews):
 
     def noticed(self, host: str, text: str) -> None:
         """See `Reports`; a scripted slot has nothing to say."""
+
+
+def error_of(attempt: Attempt) -> RemoteError:
+    """Return what stands for an attempt's exception: its status and what its slot wrote."""
+    return RemoteError(f"status {attempt.flags & STATUS}", bytes(attempt.payload).decode(errors="replace"))
 
 
 def make_task(

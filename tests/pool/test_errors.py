@@ -22,6 +22,7 @@ OURS: list[BaseException] = [
     errors.TaskError("text"),
     errors.WorkerDied(3, None),
     errors.WorkerDied(None, 9, "detail"),
+    errors.TaskPoisoned((("here", 0, 3, 0.5), ("there", 1, -9, None))),
     errors.TaskTimeout("deadline", 2.5),
     errors.MemoryLimitExceeded(10, 20),
     errors.MemoryLimitExceeded(20, 10),

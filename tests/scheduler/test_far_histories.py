@@ -31,7 +31,8 @@ from aioparallel.policies import HostView, LeastLoaded, RoundRobin, TaskView, We
 from aioparallel.status import DIED, FAILED, LOST, OUT_OF_MEMORY, RUNNING, STOPPING, TIMED_OUT
 from aioparallel.testing import ScriptedFarHost, ScriptedFarSlot, Simulation
 
-from .test_histories import CALLS, ENDS, SECONDS, Histories, Sink, Wishes, which
+from .calls import CALLS
+from .test_histories import ENDS, SECONDS, Histories, Sink, Wishes, which
 
 LAYOUTS: list[tuple[dict[str, int], dict[str, int]]] = [
     ({"near": 1}, {"x": 1}),
@@ -100,7 +101,7 @@ class Checked(Simulation):
         assert action.host in self.hosts or hosts[action.host].failed is None
         for attempt in action.attempts:
             assert allows(attempt.task, hosts[action.host])
-            if action.host in blamed(attempt.task):
+            if action.host in blamed(attempt.task) and attempt.task._options.retry.avoid_host:
                 others = [host for host in hosts.values() if host.name not in blamed(attempt.task)]
                 assert not any(allows(attempt.task, host) and serves(host) for host in others)
         super().launch(action)

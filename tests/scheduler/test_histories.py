@@ -8,6 +8,7 @@ After every step
     No task is settled twice; none that was asked to be cancelled is settled otherwise (`Simulation` checks both).
     No answer is taken but the one that the slot gave which was asked, for the attempt that was asked.
     No task begins more often than its retries and its losses allow; one with `idempotent=False` begins once.
+    A task that waits out a delay is in no queue, and the clock rings for it, before its deadline.
     The counts agree: what is unfinished, what waits, what is on each slot.
     No wake-up is lost: whoever can begin now, began.
     Being cancelled is pursued: a task that is to die never waits in a slot, and while it runs there a kill is under way; after five
@@ -37,33 +38,12 @@ from aioparallel._scheduler.stimuli import CancelAsked, Launch, Submitted, Wante
 from aioparallel._wire.messages import BY_DEADLINE, BY_ITSELF, BY_MEMORY, BY_TIMEOUT, OK, OUT_OF_MEMORY, RAISED
 from aioparallel.events import TaskEnded, TaskSubmitted
 from aioparallel.policies.racing import Bet, Copy, Scene
-from aioparallel.status import QUEUED, RUNNING, STOPPING
+from aioparallel.status import LOST, QUEUED, RUNNING, STOPPING
 from aioparallel.testing import ScriptedSlot, Simulation
 
+from .calls import CALLS
+
 LAYOUTS = [{"a": 1}, {"a": 2}, {"a": 3}, {"a": 1, "b": 2}]
-CALLS: list[dict[str, Any]] = [
-    {},
-    {"retries": 1},
-    {"retries": 1},
-    {"retries": 3},
-    {"retries": 3, "grace": 1.0},
-    {"isolate": True},
-    {"isolate": True, "retries": 1},
-    {"deadline": 0.004},
-    {"deadline": 2.0, "retries": 2},
-    {"idempotent": False},
-    {"idempotent": False},
-    {"idempotent": False, "deadline": 0.3},
-    {"grace": 1.0},
-    {"timeout": 1.0, "retries": 1},
-    {"timeout": 1.0, "grace": 0.5, "deadline": 1.5},
-    {"memory": 1000},
-    {"backup": True},
-    {"backup": True},
-    {"backup": True, "retries": 2},
-    {"backup": True, "grace": 1.0},
-    {"backup": True, "isolate": True, "timeout": 1.0},
-]
 PAUSES = [0.0005, 0.002, 0.002, 0.005, 0.03, 0.3, 1.1, 6.0, 100.0]
 ENDS = [OK, OK, OK, RAISED, OUT_OF_MEMORY]
 SECONDS = {"f": 0.0001, "g": 0.001, "h": 0.05}
@@ -367,16 +347,26 @@ class Histories(RuleBasedStateMachine):
         places.update(task for host in state.hosts.values() for task in host.limbo if not task.done())
         waiting = Counter(task for lane in state.all_lanes() for task in lane.queue._tasks if task._state == QUEUED)
         assert max([*places.values(), *waiting.values()], default=1) == 1
+        delayed = state.retrying.waiting
+        assert delayed.isdisjoint(waiting) and all(task._state == QUEUED and task in self.tasks for task in delayed)
+        if state.next_due > self.sim.clock.now:
+            assert all(self._is_put_off(task) for task in delayed)
         for task in self.tasks:
             if task.done():
                 assert task not in waiting
                 continue
-            assert (task in waiting) == (task._state == QUEUED)
+            assert (task in waiting or task in delayed) == (task._state == QUEUED)
             assert (task in places) == (task._state in (RUNNING, STOPPING))
         for lane in state.all_lanes():
             assert len(lane.queue) == sum(state.queue_of(task) is lane.queue for task in waiting)
             assert all(task._options.isolate == lane.isolated for task in lane.queue._tasks if task._state == QUEUED)
         assert state.unfinished() == sum(not task.done() for task in self.tasks)
+
+    def _is_put_off(self, task: Task[Any]) -> bool:
+        """Return whether the clock will ring for a task that waits out a delay, in time."""
+        retry, now = task._options.retry, self.sim.clock.now
+        rings = [when for when, _, kind, what in self.sim.state._timers._heap if kind == "retry" and what() is task and when > now]
+        return len(rings) == 1 and rings[0] < task._deadline and rings[0] - now <= retry.delay * retry.backoff ** (task._failures - 1)
 
     def _out(self) -> list[Attempt]:
         """Return every attempt that is believed to be somewhere."""
@@ -391,6 +381,8 @@ class Histories(RuleBasedStateMachine):
             allowed = 1 if task._options.idempotent is False else 1 + task._options.retries + task._losses + self.rule.launched[task.id]
             assert count <= allowed
             assert len(task._history()) <= allowed
+            losses = sum(attempt.outcome == LOST for attempt in task._history())
+            assert losses <= task._options.retry.infrastructure + task.done() + self.rule.launched[task.id]
         by_slot: dict[Any, list[Task[Any]]] = {}
         for attempt in (attempt for host in self.sim.hosts.values() for attempt in host.begun):
             by_slot.setdefault(id(attempt.slot), []).append(attempt.task)

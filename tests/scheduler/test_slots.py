@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from aioparallel._hosts.base import Death
@@ -11,6 +13,7 @@ from aioparallel._scheduler.stimuli import Recall, Spawn, Wanted
 from aioparallel._wire.messages import BY_ITSELF, BY_MEMORY
 from aioparallel.errors import HostError, HostLost, MemoryLimitExceeded, PoolClosed, WorkerDied
 from aioparallel.events import HostDown, HostUp, SlotEnded, SlotStarted
+from aioparallel.options import Retry
 from aioparallel.status import QUEUED, RUNNING
 from aioparallel.testing import ScriptedSlot, Simulation
 
@@ -249,16 +252,18 @@ def test_a_task_that_may_not_run_twice_is_lost_with_its_host() -> None:
     assert safe.state == QUEUED, "it never began"
 
 
-def test_losses_are_bounded() -> None:
+@pytest.mark.parametrize(("options", "attempts"), [({}, 4), ({"retries": 5}, 4), ({"retry": Retry(infrastructure=1)}, 2)])
+def test_losses_are_bounded(options: dict[str, Any], attempts: int) -> None:
     sim = Simulation(slots=1)
-    task = sim.submit()
-    for _ in range(MAX_LOSSES + 1):
+    task = sim.submit(**options)
+    for _ in range(attempts):
         assert not task.done()
         (slot,) = up(sim)
         slot.begin()
         sim.hosts["local"].lose()
         sim.hosts["local"].come_up()
-    assert isinstance(task.exception(), HostLost)
+    assert isinstance(task.exception(), HostLost) and len(task.attempts) == attempts
+    assert f"Retry(infrastructure={attempts - 1}) allows no other" in str(task.exception())
 
 
 def test_when_a_host_fails_what_waits_is_told_and_what_runs_may_end() -> None:
