@@ -64,13 +64,15 @@ class Retry(Record):
     predicate: ClassVar[Any] = None
     """The function in `on`."""
 
-    def __init__(self, **values: Any) -> None:
-        on = values.get("on")
-        if isinstance(on, type):
-            values["on"] = (on,)
-        elif isinstance(on, Iterable) and not isinstance(on, str):
-            values["on"] = tuple(cast("Any", on))
-        super().__init__(**values)
+    def __init__(
+        self, *, attempts: int = 1, infrastructure: int = 3,
+        on: type[BaseException] | Iterable[type[BaseException]] | Callable[[Exception], object] | None = None,
+        delay: float = 0.0, backoff: float = 2.0, jitter: float = 0.1, max_delay: float | None = None, avoid_host: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            attempts=attempts, infrastructure=infrastructure, on=_as_types(on), delay=delay, backoff=backoff, jitter=jitter,
+            max_delay=max_delay, avoid_host=avoid_host,
+        )  # fmt: skip
         self._check()
         self._check_on()
 
@@ -118,6 +120,13 @@ class Retry(Record):
     def __repr__(self) -> str:
         changed = {name: getattr(self, name) for name in self._fields if getattr(self, name) != getattr(Retry, name)}
         return f"Retry({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
+
+
+def _as_types(on: Any) -> Any:
+    """Return types as a tuple, and a function as it is."""
+    if isinstance(on, type):
+        return (on,)
+    return tuple(cast("Any", on)) if isinstance(on, Iterable) and not isinstance(on, str) else on
 
 
 class Options(Record):

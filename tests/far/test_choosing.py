@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from aioparallel import HostLost, Pool, Task, UsageError
+from aioparallel import HostLost, Pool, Retry, Task, UsageError
 from aioparallel.policies import HostView, LeastLoaded, TaskView, WeightedRandom
 from tests.far.loopback import Loopback
 
@@ -107,6 +107,19 @@ async def test_a_retry_avoids_the_host_where_it_failed_and_falls_back_to_it() ->
         with pytest.raises(RuntimeError, match="not on a"):
             await alone
         assert [attempt.host for attempt in alone.attempts] == ["a"] * 3
+
+
+@pytest.mark.parametrize("avoid", [True, False])
+async def test_the_host_where_it_failed_is_avoided_after_the_delay_too(avoid: bool) -> None:
+    async with ready(Loopback("a", slots=1), local=1) as pool:
+        retry = Retry(attempts=2, on=RuntimeError, delay=0.05, avoid_host=avoid)
+        task = pool.options(retry=retry, locality={"a": 1}).submit(fail_on, "a")
+        if avoid:
+            assert await task == "local"
+        else:
+            with pytest.raises(RuntimeError, match="not on a"):
+                await task
+        assert [attempt.host for attempt in task.attempts] == (["a", "local"] if avoid else ["a", "a"])
 
 
 async def test_round_robin_and_weights() -> None:

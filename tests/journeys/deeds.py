@@ -23,6 +23,30 @@ def raise_it(kind: type[BaseException], *args: object) -> NoReturn:
     raise kind(*args)
 
 
+class OwnError(ValueError):
+    """A user's own, of a module that far hosts get as source."""
+
+
+def raise_before(number: int, kind: type[BaseException], *args: object) -> int:
+    """Raise in each attempt before that number, which is put before `args`; else return the attempt's number."""
+    from aioparallel import current_task
+
+    attempt = current_task().attempt
+    if attempt < number:
+        raise kind(attempt, *args)
+    return attempt
+
+
+def exit_before(number: int, code: int) -> int:
+    """Exit in each attempt before that number; else return the attempt's number."""
+    from aioparallel import current_task
+
+    attempt = current_task().attempt
+    if attempt < number:
+        os._exit(code)
+    return attempt
+
+
 async def raise_in_a_coroutine(kind: type[BaseException]) -> NoReturn:
     import asyncio
 

@@ -6,6 +6,7 @@ import asyncio
 import math
 import operator
 import os
+import pickle
 import random
 import time
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import aioparallel
-from aioparallel import Pool, SerializationError, TaskTimeout, WorkerDied
+from aioparallel import Pool, Retry, SerializationError, TaskTimeout, WorkerDied
 from aioparallel.options import DEFAULTS
 
 from .gate import Gate, arrive, gone, pass_gate, stay
@@ -34,12 +35,44 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"grace": None}, ValueError, "grace=None: give seconds, 0 or more"),
     ({"grace": -0.1}, ValueError, "grace=-0.1"),
     ({"idempotent": False, "retries": 1}, ValueError, "idempotent=False forbids running twice, so retries must be 0"),
+    ({"retry": 3}, TypeError, r"retry=3: give a value, as in retry=Retry\(attempts=3\), or retries=2"),
+    ({"retry": Retry}, TypeError, "give a value, as in"),
+    ({"retry": Retry(attempts=3), "retries": 2}, ValueError, r"retries=2 is short for retry=Retry\(attempts=3\): give one of the two"),
+    ({"retry": Retry(attempts=2), "idempotent": False}, ValueError, r"retries must be 0 \(and Retry\(attempts=\) 1\)"),
     ({"idempotent": "yes"}, TypeError, "idempotent='yes': give True, False or None"),
     ({"isolate": 1}, TypeError, "isolate=1: give True or False"),
     ({"copy": None}, TypeError, "copy=None: give True or False"),
     ({"name": 3}, TypeError, "name=3: give a str"),
     ({"time_out": 3}, TypeError, r"options\(\) has no 'time_out'; it knows copy, data, deadline, grace,"),
     ({"extras": b""}, TypeError, r"options\(\) has no 'extras'"),
+]
+WRONG_RETRIES: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"attempts": 0}, ValueError, "attempts=0: give how many there may be in all, 1 to 10001"),
+    ({"attempts": 10_002}, ValueError, "attempts=10002"),
+    ({"attempts": 2.0}, ValueError, "attempts=2.0"),
+    ({"attempts": True}, ValueError, "attempts=True"),
+    ({"infrastructure": -1}, ValueError, "infrastructure=-1: give how many lost hosts are made good, 0 to 10000"),
+    ({"infrastructure": None}, ValueError, "infrastructure=None"),
+    ({"infrastructure": 10**6}, ValueError, "infrastructure=1000000"),
+    ({"on": "OSError"}, TypeError, r"on='OSError': give types of exceptions, as in on=\(OSError, WorkerDied\), or a function"),
+    ({"on": 3}, TypeError, "on=3: give types"),
+    ({"on": int}, TypeError, "on=: <class 'int'> is no type of exceptions"),
+    ({"on": [OSError, OSError(1)]}, TypeError, "on=: OSError.* is no type of exceptions"),
+    ({"on": ()}, ValueError, r"on=\(\): no exception would be tried again"),
+    ({"on": [WorkerDied, aioparallel.HostLost]}, ValueError, "HostLost is no failure of the task's own: infrastructure= says"),
+    ({"on": asyncio.sleep}, TypeError, "it is async, and nobody can wait for it there: give a plain function"),
+    ({"delay": -1}, ValueError, "delay=-1: give seconds, 0 or more"),
+    ({"delay": None}, ValueError, "delay=None"),
+    ({"delay": math.inf}, ValueError, "delay=inf"),
+    ({"backoff": 0.5}, ValueError, r"backoff=0.5: give a number, 1 \(each delay is as long as the first\) or more"),
+    ({"backoff": math.nan}, ValueError, "backoff=nan"),
+    ({"jitter": 1.1}, ValueError, "jitter=1.1: give the part of a delay that chance may leave out, 0 to 1"),
+    ({"jitter": -0.1}, ValueError, "jitter=-0.1"),
+    ({"jitter": True}, ValueError, "jitter=True"),
+    ({"max_delay": 0}, ValueError, "max_delay=0: give seconds above 0, or None"),
+    ({"delay": 3, "max_delay": 2.5}, ValueError, "max_delay=2.5 is less than delay=3: give as much or more"),
+    ({"avoid_host": None}, TypeError, "avoid_host=None: give True or False"),
+    ({"tries": 3}, TypeError, "unexpected keyword argument 'tries'"),
 ]
 WRONG_POOLS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"local": 0}, ValueError, "local=0: give the number of slots .* \\(0 needs hosts=\\)"),
@@ -79,6 +112,30 @@ def test_wrong_options() -> None:
         pool.options(retries=2).options(idempotent=False)
     with pytest.raises(SerializationError):
         pool.options(data=open)._pool.options(data=(i for i in []))
+
+
+@pytest.mark.parametrize(("arguments", "kind", "text"), WRONG_RETRIES)
+def test_wrong_retries(arguments: dict[str, Any], kind: type[Exception], text: str) -> None:
+    with pytest.raises(kind, match=text):
+        Retry(**arguments)
+
+
+def test_retries_are_short_for_a_value() -> None:
+    pool = Pool(local=1)
+    assert pool.options(retries=2)._options.retry == Retry(attempts=3)
+    assert pool.options()._options.retry == pool.options(retry=None)._options.retry == Retry()
+    assert pool.options(retry=Retry(attempts=3, delay=1.0)).options(timeout=3)._options.retry.delay == 1.0
+    assert pool.options(retry=Retry(attempts=9, delay=1.0)).options(retries=1)._options.retry == Retry(attempts=2)
+    assert pool.options(retries=1).options(retry=Retry(delay=2.0))._options.retry == Retry(delay=2.0)
+    assert pool.options(retries=1).options(retry=None)._options.retry == Retry()
+    assert pool.options(idempotent=False, retry=Retry(delay=2.0))._options.idempotent is False
+    assert repr(pool.options(retry=Retry(attempts=2, on=OSError))) == (
+        "<options(retry=Retry(attempts=2, on=(<class 'OSError'>,))) of <Pool 'pool' new>>"
+    )
+    assert Retry(on=[OSError, KeyError]) == Retry(on=(OSError, KeyError)) != Retry(on=OSError) == Retry(on=(OSError,))
+    assert hash(Retry(delay=1.0)) == hash(Retry(delay=1.0)) and pickle.loads(pickle.dumps(Retry(on=OSError))) == Retry(on=OSError)
+    with pytest.raises(AttributeError, match="frozen"):
+        Retry().attempts = 3  # type: ignore[misc]
 
 
 def test_views_are_frozen_values() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import aioparallel
-from aioparallel import Pool, PoolClosed, SerializationError, TaskExited, UsageError, events
+from aioparallel import Pool, PoolClosed, Retry, SerializationError, TaskExited, UsageError, events
 
 
 @asynccontextmanager
@@ -159,6 +159,8 @@ async def test_queue_cancel_retry_and_close() -> None:
         assert tasks[200].cancelled()
         assert [task.result() for task in tasks if not task.cancelled()] == [number for number in range(300) if number != 200]
         assert await pool.options(retries=2).submit(fail_twice) == 3
+        assert await pool.options(retry=Retry(attempts=3, on=ValueError, delay=0.01)).submit(fail_twice) == 3
+        assert await pool.options(retry=Retry(attempts=3, on=lambda error: type(error) is ValueError)).submit(fail_twice) == 3
         assert await pool.options(isolate=True).submit(abs, -1) == 1
         assert [number async for number in pool.map(abs, range(-50, 0), limit=3)] == list(range(50, 0, -1))
         running = [pool.submit(abs, -number) for number in range(10)]

@@ -72,7 +72,7 @@ async def test_events_in_order(gate: Gate) -> None:
         kinds = [type(event).__name__ for event in said]
         assert kinds == [
             "TaskSubmitted", "AttemptStarted", "SlotStarted", "TaskProgressed", "TaskProgressed", "AttemptEnded",
-            "AttemptStarted", "AttemptEnded",
+            "RetryPlanned", "AttemptStarted", "AttemptEnded",
         ]  # fmt: skip
         assert (said[0].task, said[0].name) == (1, "mine")
         assert [(event.attempt, event.host, event.slot) for event in said if isinstance(event, events.AttemptStarted)] == [

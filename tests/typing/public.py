@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, assert_type
 
 import aioparallel
-from aioparallel import Pool, Shared, Task, TaskError, TaskTimeout, WorkerDied, current_task, report_progress
+from aioparallel import Pool, Retry, Shared, Task, TaskError, TaskTimeout, WorkerDied, current_task, report_progress
 from aioparallel.events import Event
 from aioparallel.status import AttemptRecord, PoolStatus, SlotStatus
 
@@ -32,6 +32,11 @@ async def submit_knows_arguments_and_result(pool: Pool) -> None:
     assert_type(await pool.submit(halve, 3), float)
     assert_type(await pool.submit(partial(repeat, "a")), str)
     assert_type(await pool.options(timeout=1.0, retries=2).submit(repeat, "a"), str)
+    assert_type(await pool.options(retry=Retry(attempts=3, on=OSError, delay=1)).submit(repeat, "a"), str)
+    assert_type(Retry(on=lambda error: error.args == (1,)).but(attempts=2), Retry)
+    Retry(on=[OSError, TaskError])
+    Retry(3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Retry(on="OSError")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     text = await pool.share("a", name="letter")
     assert_type(text, Shared[str])
     assert_type(await pool.submit(len, [text]), int)
