@@ -82,8 +82,8 @@ class Submitter:
         as one attempt (None: as many as make a few milliseconds of work; 1: each for itself). on_error="raise": the first failure stops
         the map, kills what is under way and names the item's index in a note; "return": the exception stands in the result's place.
 
-        With `timeout`, `deadline`, `memory`, `grace`, `isolate` or `idempotent=False` each item travels for itself. Raises ValueError
-        for what cannot be.
+        With `timeout`, `deadline`, `retries`, `memory`, `grace`, `isolate` or `idempotent=False` each item travels for itself. Raises
+        ValueError for what cannot be.
         """
         from .mapping import make_map  # not needed by who only submits, and 3 ms to import
 

@@ -168,3 +168,20 @@ async def test_a_lost_host_is_made_good_as_often_as_was_said(open_pool, tmp_path
             with pytest.raises(HostLost, match=r"Retry\(infrastructure=0\) allows no other"):
                 await task
             assert outcomes(task) == ["lost"]
+
+
+@pytest.mark.parametrize("most", [0, 1])
+async def test_a_chunk_that_is_lost_is_sent_again_as_often_as_was_said(open_pool, tmp_path, most):
+    async with open_pool() as pool:
+        agent, _ = await processes_of(pool)
+        (tmp_path / "second").write_text("it is not the first time")
+        paths = [str(tmp_path / "first"), str(tmp_path / "second")]
+        view = pool.options(retry=Retry(infrastructure=most))
+        async with view.map(
+            deeds.once_then, paths, [deeds.loop_behind_a_grandchild] * 2, [str(tmp_path / "pids")] * 2, chunk=2, on_error="return"
+        ) as results:
+            under_way = asyncio.ensure_future(anext(results))
+            await written(tmp_path / "pids")
+            os.kill(agent, signal.SIGKILL)
+            found = [await under_way, await anext(results)]
+        assert found == [1, 1] if most else [type(error) for error in found] == [HostLost] * 2
