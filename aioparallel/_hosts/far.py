@@ -121,8 +121,7 @@ class FarLink:
         self._round_trip = math.inf
         self._pings: dict[int, tuple[float, asyncio.Future[float]]] = {}
         self._ping = 0
-        self._heard = False
-        self._silent = False
+        self._heard = self._silent = False
         self._misses = 0
         self._ticked = 0.0
         self._timer: asyncio.TimerHandle | None = None
