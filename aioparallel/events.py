@@ -5,6 +5,14 @@ No record holds arguments, results or environment values. Times (`at`) are secon
 
 from __future__ import annotations
 
+import json
+import logging
+import os
+from queue import SimpleQueue
+from threading import Thread
+from types import TracebackType
+from typing import Self
+
 from ._wire.records import Record
 
 __all__ = [
@@ -16,6 +24,7 @@ __all__ = [
     "EventsLost",
     "HostDown",
     "HostUp",
+    "JsonLines",
     "RetryPlanned",
     "RetryRefused",
     "SlotEnded",
@@ -23,7 +32,15 @@ __all__ = [
     "TaskEnded",
     "TaskProgressed",
     "TaskSubmitted",
+    "to_jsonl",
 ]
+
+log = logging.getLogger("aioparallel")
+
+WAITING_LINES = 100_000
+"""So many lines wait for a slow disk at the most."""
+END_SECONDS = 5.0
+"""How long `close` waits for it."""
 
 
 class Event(Record):
@@ -79,6 +96,10 @@ class AttemptEnded(Event):
     host: str
     slot: int
     outcome: str
+    started_at: float | None = None
+    """When it began in its slot, if that is known."""
+    seconds: float | None = None
+    """How long it ran from then on."""
 
 
 class BackupStarted(Event):
@@ -148,3 +169,99 @@ class HostDown(Event):
 
     host: str
     reason: str
+
+
+class JsonLines:
+    """Writes each event that it is called with to a file, as a JSON object on a line of its own. See `to_jsonl`."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._lines = _Lines(path)
+        self._dropped = 0
+
+    def __call__(self, event: Event) -> None:
+        """Have an event written, soon."""
+        if self._lines.dropped > self._dropped:
+            lost, self._dropped = self._lines.dropped - self._dropped, self._lines.dropped
+            self._lines.put(as_json(EventsLost(at=event.at, count=lost)))
+        self._lines.put(as_json(event))
+
+    def close(self) -> None:
+        """Write what waits, and close the file."""
+        self._lines.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<events to {self._lines.name}>"
+
+
+def to_jsonl(path: str | os.PathLike[str]) -> JsonLines:
+    """Return what writes events to a file, one JSON object a line: `pool.events(to_jsonl("run.jsonl"))`.
+
+    Or call it with events that you read yourself; then close it (or use `with`). Raises OSError where the file cannot be written.
+    """
+    return JsonLines(path)
+
+
+def as_json(event: Event) -> str:
+    """Return an event as a line."""
+    return json.dumps({"event": type(event).__name__} | {name: getattr(event, name) for name in event._fields}) + "\n"
+
+
+class _Lines:
+    """A file, and the thread that writes to it, which begins with the first line.
+
+    It is opened at once: a path that cannot be written is an OSError at the caller's line. The event loop never waits for the disk:
+    beyond a bound, lines are dropped, and counted. A disk that is full ends the writing, not the pool.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._file = open(path, "w", encoding="utf-8", buffering=1 << 16)  # noqa: SIM115 - it is closed in `close`
+        self.name = os.fspath(path)
+        self._lines: SimpleQueue[str | None] = SimpleQueue()
+        self._thread: Thread | None = None
+        self._failed = False
+        self.dropped = 0
+        self.is_closed = False
+
+    def put(self, line: str) -> None:
+        """Have a line written, soon."""
+        if self.is_closed or self._failed:
+            return
+        if self._lines.qsize() >= WAITING_LINES:
+            self.dropped += 1
+            return
+        self._lines.put(line)
+        if self._thread is None:
+            self._thread = Thread(target=self._run, name="aioparallel writes events", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while (line := self._lines.get()) is not None:
+                self._file.write(line)
+        except OSError as error:
+            self._failed = True
+            log.warning("events are written no more to %s: %s", self.name, error)
+
+    def close(self, last: str = "") -> None:
+        """Write what waits, and this, and close the file; wait some seconds at the most."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        if self._thread is not None:
+            self._lines.put(None)
+            self._thread.join(END_SECONDS)
+            if self._thread.is_alive():
+                log.warning("the disk of %s takes too long: the end of it is missing", self.name)
+                return
+        try:
+            if not self._failed:
+                self._file.write(last)
+            self._file.close()
+        except OSError as error:
+            log.warning("the end of %s could not be written: %s", self.name, error)

@@ -13,22 +13,20 @@ import os
 import warnings
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, cast
-from weakref import WeakSet, ref
+from weakref import WeakSet
 
 from ._jobs.shared import Shared
 from ._jobs.submitting import PoolView, Submitter
-from ._observe.subscription import Subscription
+from ._observe.observing import Observed
 from ._worker import context
 from ._worker.machine import descriptor_limit
 from .config import SSH, HostAdded, HostRemoved, as_value, check_selection, given, settled, unset, with_file
 from .errors import HostError, PoolClosed, UsageError
-from .events import Event
 from .options import DEFAULTS, Options
 from .policies import Hosts, HostView, Selection, Slots
-from .status import PoolStatus, SlotStatus
+from .status import SlotStatus
 
 if TYPE_CHECKING:
     from ._hosts.base import Host
@@ -43,7 +41,7 @@ DESCRIPTORS_BESIDES = 32
 _get_running_loop = asyncio._get_running_loop
 
 
-class Pool(Submitter):
+class Pool(Submitter, Observed):
     """Slots on this machine and on others, and every task that runs on them.
 
     local: how many slots; None: one for each CPU this process may use; "serial": run tasks one by one in this process, for a debugger;
@@ -65,8 +63,6 @@ class Pool(Submitter):
 
     _drained = True
     """Whether all tasks had finished when it was closed."""
-    _opened_at = 0.0
-    """On the loop's clock; 0: it never was open, and has no engine."""
 
     def __init__(
         self,
@@ -112,8 +108,6 @@ class Pool(Submitter):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
         self._maker: Maker = cast("Maker", None)
-        self._readers: list[ref[Subscription]] = []
-        """Weak: one that was dropped has gone, and events are built for the others alone."""
         self._engine: Engine = cast("Engine", None)
 
     # --- opening and closing
@@ -233,9 +227,7 @@ class Pool(Submitter):
         finally:
             self._phase = "closed"
             self._maker.shares.close()
-            for reader in self._readers:
-                if (subscription := reader()) is not None:
-                    subscription.end()
+            self._end_observing()
 
     async def ready(self, slots: int | None = None, *, hosts: int | None = None, timeout: float | None = None) -> Self:
         """Open the pool if need be, and return it when so many slots and hosts are up; without numbers: when every host has been tried.
@@ -369,36 +361,7 @@ class Pool(Submitter):
         self._check_open()
         return await self._maker.shares.share(value, name)
 
-    # --- looking
-
-    def status(self) -> PoolStatus:
-        """Return a snapshot of the pool, which prints well."""
-        if not self._opened_at:
-            return PoolStatus(
-                name=self._settings.name, state=self._phase, uptime_seconds=0.0, slots=(), max_slots=self._settings.local_slots,
-                queued=0, running=0, succeeded=0, failed=0, cancelled=0, retried=0, run_seconds=0.0,
-            )  # fmt: skip
-        return self._engine.status(self._settings.name, self._phase, monotonic() - self._opened_at)
-
-    def events(self) -> Subscription:
-        """Return an async iterator of what happens from now on, until the pool is closed; see `aioparallel.events`.
-
-        At most 10,000 events wait for a slow reader; then the oldest are dropped and an EventsLost says how many.
-        """
-        self._check_here()
-        subscription = Subscription(lambda closed: self._unsubscribe(ref(closed)))
-        self._readers = [*self._readers, ref(subscription, self._unsubscribe)]
-        self._engine.state.watched = True
-        return subscription
-
-    def _unsubscribe(self, gone: ref[Subscription]) -> None:
-        self._readers = [reader for reader in self._readers if reader != gone and reader() is not None]
-        self._engine.state.watched = bool(self._readers)
-
-    def _publish(self, event: Event) -> None:
-        for reader in self._readers:
-            if (subscription := reader()) is not None:
-                subscription.put(event)
+    # --- looking: see `_observe/observing`
 
     def __repr__(self) -> str:
         if self._phase in ("new", "opening", "closed"):

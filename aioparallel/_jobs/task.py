@@ -30,6 +30,11 @@ FIRST_MAP_ID = 1 << 32
 """A map's tasks are counted from here on: how many they are depends on the moment, and a seed must not."""
 
 
+def label_of(number: int) -> str:
+    """Return a task's number as messages show it."""
+    return str(number) if number < FIRST_MAP_ID else f"m{number - FIRST_MAP_ID + 1}"
+
+
 class Owner(Protocol):
     """Who runs a task and settles it: the engine."""
 
@@ -78,6 +83,8 @@ class Attempt:
     """How its slot ended under it: the exit code, or minus the signal."""
     ran: float | None = None
     """Seconds that it had run when its slot died, where that is known."""
+    since: float | None = None
+    """When it began, or was first heard of, where that is known before its end (CLOCK_MONOTONIC seconds)."""
 
     def __init__(self, task: Task[Any], before: Attempt | None, slot: Place, estimate: float) -> None:
         self.task = task
@@ -157,7 +164,7 @@ class Task(asyncio.Future[T]):
     @property
     def label(self) -> str:
         """The id as messages show it: those of a map's tasks are counted apart ("m1")."""
-        return str(self._id) if self._id < FIRST_MAP_ID else f"m{self._id - FIRST_MAP_ID + 1}"
+        return label_of(self._id)
 
     @property
     def name(self) -> str:

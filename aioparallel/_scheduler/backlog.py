@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._jobs.task import Attempt, Task
-from ..status import BUSY, IDLE, STARTING, UNCONFIRMED, SlotStatus
+from ..status import BUSY, IDLE, STARTING, UNCONFIRMED
 from .ledger import AHEAD_SECONDS, SILENCE, SILENCE_SECONDS, is_big
 
 FAR = -1
@@ -40,12 +40,12 @@ class FarSlot:
         self.since = 0.0
         """When that was heard of (CLOCK_MONOTONIC seconds)."""
 
-    def status(self) -> SlotStatus:
-        """Return what `pool.status()` shows of it."""
-        task = self.running.task if self.running is not None else None
-        state = UNCONFIRMED if self.unconfirmed else STARTING if self.pid is None else IDLE if task is None else BUSY
-        what = None if task is None else f"{task.label} {task.name}"
-        return SlotStatus(host=self.host, index=self.index, pid=self.pid, state=state, task=what, waiting=0, tasks_done=self.done)
+    @property
+    def state(self) -> str:
+        """The name of its state, as `pool.status()` shows it."""
+        if self.unconfirmed:
+            return UNCONFIRMED
+        return STARTING if self.pid is None else IDLE if self.running is None else BUSY
 
 
 class Backlog:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._hosts.base import Death, Outcome
 from .._jobs.task import Attempt, Task
+from .._observe.history import BATCH, History
 from .._wire.messages import ASKED, BY_CANCEL, BY_DEADLINE, BY_MEMORY, BY_TIMEOUT, OK, OUT_OF_MEMORY as CEILING, STATUS
 from ..errors import HostError, HostLost, MemoryLimitExceeded, PoolClosed, TaskError, TaskTimeout, WorkerDied
 from ..events import AttemptEnded, CancelUnconfirmed, TaskEnded
@@ -31,11 +32,13 @@ MAX_LOSSES = 10
 class Endings:
     """The rules, and the counts of what ended how."""
 
-    __slots__ = ("_learn", "_state", "cancelled_count", "failed_count", "retried", "run_seconds", "succeeded")
+    __slots__ = ("_learn", "_saw", "_state", "cancelled_count", "failed_count", "history", "retried", "run_seconds", "succeeded")
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._learn = state.ledger.learn
+        self.history = History()
+        self._saw = self.history.seen.extend
         self.succeeded = 0
         self.failed_count = 0
         self.cancelled_count = 0
@@ -53,9 +56,13 @@ class Endings:
         _, flags, began, seconds, cpu, peak, payload, buffers = outcome
         self.run_seconds += seconds
         if flags == OK and task._state == RUNNING:
-            self._learn(task, seconds * attempt.slot.weight)
-            races = self._state.races
-            raced = races is not None and races.decided(attempt, now, seconds, actions)
+            slot = attempt.slot
+            self._learn(task, seconds * slot.weight)
+            raced = (races := self._state.races) is not None and races.decided(attempt, now, seconds, actions)
+            name = task._function if type(task._function) is str else task._function.name  # type: ignore[union-attr]
+            self._saw((name, slot.host, seconds, began - (task._queued if attempt.before is None else attempt.before.ended or began)))
+            if seconds > self.history.slow or len(self.history.seen) >= BATCH:
+                self.history.look(task, slot.host, seconds)
             task._state = _AFTER_SUCCESS
             self.succeeded += 1
             if raced or peak or buffers or task._buffers or attempt.before is not None or task._sink is not None:
@@ -66,6 +73,7 @@ class Endings:
                 task._payload = payload  # type: ignore[assignment] # an answer without buffers is bytes
             settled.append(task)
             if self._state.watched:
+                attempt.began, attempt.ended, attempt.outcome = began, began + seconds, SUCCEEDED
                 self._tell(task, attempt, SUCCEEDED, now, actions)
             return
         self._note(attempt, outcome)
@@ -158,6 +166,7 @@ class Endings:
         if task._state in SETTLED:
             return
         others = self._others_run(attempt, COPY_LOST, now)
+        self.history.fail(task, attempt, LOST, "", now)
         if self._state.closing is not None:
             attempt.outcome, attempt.stopped = CANCELLED, "killed"
             if task._state == STOPPING:
@@ -209,6 +218,7 @@ class Endings:
         """
         task = attempt.task
         attempt.outcome = how
+        self.history.fail(task, attempt, how, "" if error is None else type(error).__name__, now)
         retrying = self._state.retrying
         is_late = isinstance(error, TaskTimeout) and error.limit == "deadline"
         if (delay := retrying.delay_before_next(attempt, error, others, now, actions)) is not None:
@@ -252,6 +262,8 @@ class Endings:
         self.failed_count += 1
         if self._state.races is not None:
             self._state.races.given_up(task, attempt, now, actions)
+        if attempt is None:
+            self.history.fail(task, None, FAILED, type(error).__name__, now)
         actions.append(Fail(task, error, attempt))
         self._tell(task, attempt, FAILED, now, actions)
 
@@ -277,6 +289,8 @@ class Endings:
     def _tell_attempt(self, task: Task[Any], attempt: Attempt, now: float, actions: list[Action]) -> None:
         if self._state.watched:
             where: dict[str, Any] = {"host": attempt.slot.host, "slot": attempt.slot.index}
+            if attempt.began is not None and attempt.ended is not None:
+                where |= {"started_at": attempt.began + self._state.epoch, "seconds": attempt.ended - attempt.began}
             ended = AttemptEnded(at=now + self._state.epoch, task=task._id, attempt=attempt.number, outcome=attempt.outcome, **where)
             actions.append(Emit(ended))
 

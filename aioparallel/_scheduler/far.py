@@ -80,7 +80,7 @@ def bound(state: State, stimulus: Bound, now: float, actions: list[Action]) -> N
     if attempt is None:
         return
     slot = backlog.slot(stimulus.slot, stimulus.incarnation)
-    attempt.slot, slot.running, slot.since = slot, attempt, now
+    attempt.slot, slot.running, slot.since, attempt.since = slot, attempt, now, now
     if state.races is not None:
         state.races.begins(attempt, now)
     if state.watched:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
+from .._jobs.task import Task
 from ..errors import UsageError
 from ..options import Options
-from ..status import RETIRING, PoolStatus, SlotStatus
+from ..status import RETIRING, Explanation, FailureRecord, PoolStatus, SlotStatus, Summary
 from . import overview
 from .alone import impossible
+from .explaining import explain
 from .lanes import allowed_by, may_come
 
 if TYPE_CHECKING:
@@ -80,7 +83,21 @@ class Looking(ABC):
     def status(self, name: str, phase: str, uptime: float) -> PoolStatus:
         """Return what `Pool.status` shows."""
         self._look()
-        return overview.status(self.state, tuple(self.notes), name, phase, self.slots(), uptime)
+        return overview.status(self.state, tuple(self.notes), name, phase, self.slots(), uptime, monotonic())
+
+    def summary(self, name: str, seconds: float) -> Summary:
+        """Return what `Pool.summary` shows."""
+        self._look()
+        return overview.summary(self.state, name, seconds)
+
+    def explain(self, task: Task[Any]) -> Explanation:
+        """Return what `Pool.explain` shows."""
+        self._look()
+        return explain(self.state, task, monotonic())
+
+    def failures(self) -> tuple[FailureRecord, ...]:
+        """Return what `Pool.failures` shows."""
+        return overview.failures(self.state)
 
     def slot_states(self) -> tuple[SlotStatus, ...]:
         """Return what `Pool.slots` shows."""

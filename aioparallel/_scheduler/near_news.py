@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from .._hosts.base import Death, Host
 from .._jobs.task import Attempt
 from .._wire.memory import Buffer
-from .._wire.messages import STATUS
+from .._wire.messages import OK, STATUS
 from ..events import Event, TaskProgressed
+from ..status import FAILED
 from .far_news import FarNews
 from .stimuli import Missed, SlotDied, SlotUp
 
@@ -42,7 +43,11 @@ class NearNews(FarNews):
             if slot is None or slot.incarnation != incarnation or not slot.outstanding or slot.outstanding[0].ident != ident:
                 return
             attempt = slot.outstanding[0]
+            if attempt.since is None:
+                attempt.since = slot.heard
             slot.heard = _clock()
+        if status & STATUS != OK:
+            self.state.endings.history.fail(attempt.task, attempt, FAILED, "", _clock())
         attempt.task._sink.part(attempt, status & STATUS, body)
 
     def progressed(self, host: str, ident: int, done: float, total: float) -> None:

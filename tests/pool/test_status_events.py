@@ -46,7 +46,7 @@ async def test_status(gate: Gate) -> None:
         assert repr(pool) == "<Pool 2/2 slots busy, 3 queued>"
         text = str(status).splitlines()
         assert "2 of 2 slots busy, 3 queued, 2 running, 0 succeeded, 0 failed, 0 cancelled" in text[0]
-        assert len(text) == 3 and f"pid {pids[0]:>8}" in str(status) and "runs 1 task 0" in text[1]
+        assert all(f"(pid {pid})" in str(status) for pid in pids) and any(line.strip().startswith("1 task 0") for line in text)
         with pytest.raises(AttributeError):
             status.queued = 3  # type: ignore[misc]
         tasks[4].cancel()
@@ -141,7 +141,7 @@ async def test_a_slow_reader_loses_the_oldest_and_is_told(monkeypatch: pytest.Mo
 
 async def test_nothing_is_built_for_nobody(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> None:
     built: list[str] = []
-    for name in events.__all__:
+    for name in set(events.__all__) - {"JsonLines", "to_jsonl"}:
         monkeypatch.setattr(getattr(events, name), "__init__", lambda self, **_: built.append(type(self).__name__))
     async with Pool(local=1) as pool:
         await asyncio.gather(*(pool.submit(abs, number) for number in range(100)), pool.submit(reporting))

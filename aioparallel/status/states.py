@@ -1,14 +1,10 @@
-"""What `pool.status()` and `task.attempts` show: frozen values, and the names of every state.
-
-All times are seconds since the epoch (as `time.time()`), all durations seconds, all sizes bytes. Nothing here holds arguments, results
-or environment values.
-"""
+"""The names of every state, and what `task.attempts` and `pool.slots` show."""
 
 from __future__ import annotations
 
-from ._wire.records import Record
+from .._wire.records import Record
 
-__all__ = ["AttemptRecord", "PoolStatus", "SlotStatus"]
+__all__ = ["AttemptRecord", "SlotStatus"]
 
 # A task's states. What may follow what is the table in `_scheduler/lifecycle`.
 QUEUED = "queued"
@@ -69,38 +65,3 @@ class SlotStatus(Record):
     waiting: int
     """Attempts that were sent ahead and wait in the slot."""
     tasks_done: int
-
-
-class PoolStatus(Record):
-    """A pool at the moment of asking."""
-
-    name: str
-    state: str
-    uptime_seconds: float
-    slots: tuple[SlotStatus, ...]
-    max_slots: int
-    queued: int
-    running: int
-    succeeded: int
-    failed: int
-    cancelled: int
-    retried: int
-    run_seconds: float
-    """The sum of all ended attempts' run times."""
-    notes: tuple[str, ...] = ()
-    """What is out of the ordinary: why slots are exec'ed, why none can start ..."""
-
-    def __str__(self) -> str:
-        busy = sum(slot.state == BUSY for slot in self.slots)
-        head = (
-            f"pool {self.name!r} {self.state} for {self.uptime_seconds:.1f} s: {busy} of {self.max_slots} slots busy, "
-            f"{self.queued} queued, {self.running} running, "
-            f"{self.succeeded} succeeded, {self.failed} failed, {self.cancelled} cancelled"
-        )
-        slots = [
-            f"  {slot.host}/{slot.index:<3} {slot.state:9} pid {slot.pid or '-'!s:>8}  {slot.tasks_done:>7} done"
-            + (f"  runs {slot.task}" if slot.task else "")
-            + (f" (+{slot.waiting})" if slot.waiting else "")
-            for slot in self.slots
-        ]
-        return "\n".join([head, *slots, *(f"  note: {note}" for note in self.notes)])
