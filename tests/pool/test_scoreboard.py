@@ -197,9 +197,9 @@ async def test_tasks_that_never_ran_are_failures_too() -> None:
         assert "HostError" in str(pool.summary())
 
 
+@pytest.mark.filterwarnings("ignore:Pool.local=.serial:RuntimeWarning")
 async def test_serial_pools_show_the_same() -> None:
-    with pytest.warns(RuntimeWarning):
-        async with Pool(local="serial") as pool:
-            assert [await pool.submit(abs, -number) for number in range(5)] == [0, 1, 2, 3, 4]
-            assert pool.status().p50 is not None
+    async with Pool(local="serial") as pool:
+        assert [await pool.submit(abs, -number) for number in range(5)] == [0, 1, 2, 3, 4]
+        assert pool.status().p50 is not None
     assert pool.summary().run.count == 5
