@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._worker.chunk import pack_items
 from ..options import Options
 from .making import Maker, name_of
-from .results import Results
+from .results import Results, Show
 from .shared import HANDLES, naming
-from .sources import zipped
+from .sources import length_of, zipped
 from .stream import Plan, Stream
 from .task import Task
 
@@ -29,10 +30,12 @@ def make_map(
     ordered: bool,
     chunk: int | None,
     on_error: str,
+    show: Show | None = None,
 ) -> Results[Any]:
     """Check the arguments and return the results, not begun. `check` raises where the pool takes no tasks."""
     _check_arguments(sources, limit, chunk, on_error)
     name = name_of(fn)
+    total = length_of(sources) if show is not None else None
     source = zipped(sources)
     alone = options.but({"retry": options.retry.but(attempts=1)}) if options.retries else options
     special = (options.timeout, options.deadline, options.memory, options.grace or None, options.isolate or None)
@@ -57,7 +60,8 @@ def make_map(
         return (naming(data, met.values()) if met else data), buffers, bad
 
     plan = Plan(launch, launch_chunk, pack, maker.next_id(), name, slots, star, limit, chunk, single, maker.owner.apart)
-    return Results(lambda ordered, wake: Stream(plan, source, ordered, wake), name, ordered, on_error)
+    display = None if show is None else partial(show, name, total)
+    return Results(lambda ordered, wake: Stream(plan, source, ordered, wake), name, ordered, on_error, display)
 
 
 def _check_arguments(sources: tuple[Any, ...], limit: Any, chunk: Any, on_error: Any) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from ..errors import UsageError
 from .stream import Stream, item_error
@@ -21,10 +21,37 @@ __all__ = ["Results"]
 T = TypeVar("T")
 
 
+Counts = Callable[[], tuple[int, int]]
+"""How many items are done, and how many of them failed."""
+
+
+class Display(Protocol):
+    """What shows how far a map is."""
+
+    def end(self) -> None:
+        """The map has ended: show that, and go."""
+
+    def drop(self) -> None:
+        """The map was dropped: go, without waiting for anything."""
+
+
+Show = Callable[[str, int | None, Counts], Display]
+"""(name, items or None, counts) -> what shows them from now on."""
+
+
 class Results(Generic[T]):
     """What `Pool.map` returns. It begins when it is first awaited, iterated or entered."""
 
-    def __init__(self, make: Callable[[bool, Callable[[], None]], Stream], name: str, ordered: bool, on_error: str) -> None:
+    def __init__(
+        self,
+        make: Callable[[bool, Callable[[], None]], Stream],
+        name: str,
+        ordered: bool,
+        on_error: str,
+        show: Callable[[Counts], Display] | None = None,
+    ) -> None:
+        self._show = show
+        self._display: Display | None = None
         self._make = make
         self._name = name
         self._ordered = ordered
@@ -135,6 +162,8 @@ class Results(Generic[T]):
         if self._stream is None:
             self._used_as = use
             self._stream = self._make(ordered, self._alarm.ring)
+            if self._show is not None:
+                self._display = self._show(self._stream.counts)  # (which must not keep this object alive)
             self._stream.start()
 
     async def __aenter__(self) -> Self:
@@ -159,6 +188,8 @@ class Results(Generic[T]):
             except asyncio.CancelledError as error:
                 cancelled = error
         if first:
+            if self._display is not None:
+                self._display.end()
             await stream.close_source()
         if cancelled is not None:
             raise cancelled
@@ -166,6 +197,8 @@ class Results(Generic[T]):
     def __del__(self) -> None:
         if self._stream is not None and not self._ended:
             self._stream.stop()
+            if self._display is not None:
+                self._display.drop()
 
 
 class Items(AsyncIterator[tuple[Any, T]]):

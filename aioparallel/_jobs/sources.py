@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from operator import length_hint
 from typing import Any
 
 
@@ -32,3 +33,16 @@ async def _zip_asynchronously(sources: tuple[Any, ...]) -> AsyncIterator[tuple[A
             except (StopIteration, StopAsyncIteration):
                 return
         yield tuple(row)
+
+
+def length_of(sources: tuple[Any, ...]) -> int | None:
+    """Return how many items several sources give together, if they say; it may be wrong of those that only guess."""
+    known: list[int] = []
+    for source in sources:
+        try:
+            hint = length_hint(source, -1)
+        except Exception:  # noqa: BLE001 - it is the user's; endless ones raise TypeError
+            hint = -1
+        if hint >= 0:
+            known.append(hint)
+    return min(known) if len(known) == len(sources) else None

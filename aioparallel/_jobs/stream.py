@@ -71,6 +71,7 @@ class Stream:
         self._tasks: set[Task[Any]] = set()
         self._taken = 0
         self._given = 0
+        self._done = self._failed = 0
         self._seconds: float | None = None
         self._size = 1 if plan.chunk is None else plan.chunk
         self._exhausted = False
@@ -266,6 +267,9 @@ class Stream:
 
     def _unit_done(self, unit: Unit) -> None:
         self._out.discard(unit)
+        self._done += len(unit.items)
+        if unit.failed is not None:
+            self._failed += sum(type(value) is Failure for value in unit.values)
         if unit.task is not None and len(unit.items) > 1:
             self._learn(unit.task, len(unit.items))
             unit.task = None
@@ -285,6 +289,10 @@ class Stream:
     def source_error(self) -> BaseException | None:
         """What the source raised; it is due when all that came before it has been handed out."""
         return self._source_error
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many items are done, and how many of them failed."""
+        return self._done, self._failed
 
     def ready(self) -> Unit | None:
         """Take the next unit that is whole."""

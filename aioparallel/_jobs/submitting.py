@@ -48,22 +48,22 @@ class Submitter:
     @overload
     def map(
         self, fn: Callable[..., Coroutine[Any, Any, T]], /, *iterables: Source, limit: int | None = None, ordered: bool = True,
-        chunk: int | None = None, on_error: Literal["raise"] = "raise",
+        chunk: int | None = None, on_error: Literal["raise"] = "raise", progress: bool = False,
     ) -> Results[T]: ...  # fmt: skip
     @overload
     def map(
         self, fn: Callable[..., Coroutine[Any, Any, T]], /, *iterables: Source, limit: int | None = None, ordered: bool = True,
-        chunk: int | None = None, on_error: Literal["return"],
+        chunk: int | None = None, on_error: Literal["return"], progress: bool = False,
     ) -> Results[T | Exception]: ...  # fmt: skip
     @overload
     def map(
         self, fn: Callable[..., T], /, *iterables: Source, limit: int | None = None, ordered: bool = True,
-        chunk: int | None = None, on_error: Literal["raise"] = "raise",
+        chunk: int | None = None, on_error: Literal["raise"] = "raise", progress: bool = False,
     ) -> Results[T]: ...  # fmt: skip
     @overload
     def map(
         self, fn: Callable[..., T], /, *iterables: Source, limit: int | None = None, ordered: bool = True,
-        chunk: int | None = None, on_error: Literal["return"],
+        chunk: int | None = None, on_error: Literal["return"], progress: bool = False,
     ) -> Results[T | Exception]: ...  # fmt: skip
     def map(
         self,
@@ -74,6 +74,7 @@ class Submitter:
         ordered: bool = True,
         chunk: int | None = None,
         on_error: Literal["raise", "return"] = "raise",
+        progress: bool = False,
     ) -> Results[Any]:
         """Have `fn` run on every item, and return the results: `await` them as a list, or iterate them with `async for`.
 
@@ -81,6 +82,7 @@ class Submitter:
         given to you, at the most (None: as many as keep the slots busy). ordered=False: results as they come. chunk: items that travel
         as one attempt (None: as many as make a few milliseconds of work; 1: each for itself). on_error="raise": the first failure stops
         the map, kills what is under way and names the item's index in a note; "return": the exception stands in the result's place.
+        progress=True: a line on standard error says how many are done, how fast, how many failed, and how long it will take.
 
         With `timeout`, `deadline`, `retries`, `memory`, `grace`, `isolate` or `idempotent=False` each item travels for itself. Raises
         ValueError for what cannot be.
@@ -89,8 +91,11 @@ class Submitter:
 
         pool = self._pool
         pool._check_open()
+        if type(progress) is not bool:
+            raise TypeError(f"progress={progress!r}: give True or False")
         return make_map(
-            cast("Maker", pool._maker), pool._check_open, pool._engine.slots, self._options, fn, iterables, limit, ordered, chunk, on_error
+            cast("Maker", pool._maker), pool._check_open, pool._engine.slots, self._options, fn, iterables, limit, ordered, chunk, on_error,
+            pool._show_progress if progress else None,
         )  # fmt: skip
 
     def options(self, **changes: Any) -> PoolView:

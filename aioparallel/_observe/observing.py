@@ -15,6 +15,7 @@ from .subscription import Subscription
 
 if TYPE_CHECKING:
     from .._jobs.task import Task
+    from .progress import MapProgress
     from .watching import Watch
 
 _NOTHING = Histogram(count=0, mean=None, least=None, most=None, p50=None, p95=None, p99=None, buckets=())
@@ -123,6 +124,11 @@ class Observed:
         from .watching import Watch
 
         return Watch(self.status, every, stream, quiet)
+
+    def _show_progress(self, name: str, total: int | None, counts: Callable[[], tuple[int, int]]) -> MapProgress:
+        from .progress import MapProgress
+
+        return MapProgress(name, total, counts)
 
     def _unsubscribe(self, gone: ref[Subscription]) -> None:
         self._readers = tuple(reader for reader in self._readers if reader != gone and reader() is not None)

@@ -126,13 +126,13 @@ class Screen:
         except (OSError, ValueError, AttributeError):
             pass  # nobody reads, or the stream was closed or taken away
 
-    def end(self) -> None:
-        """Have the last frame drawn; wait a second at the most."""
+    def end(self, seconds: float = END_SECONDS) -> None:
+        """Have the last frame drawn; wait for that so long at the most."""
         with self._changed:
             self._ended = True
             self._changed.notify()
         if self._thread is not None:
-            self._thread.join(END_SECONDS)
+            self._thread.join(seconds)
 
 
 def screen_on(stream: TextIO | None) -> tuple[Screen, float] | None:
