@@ -33,7 +33,8 @@ Parse every .py file of this interpreter's own standard library on all local
 slots, and print what it is made of and what the pool did. Files that do not
 parse (there are some among Python's own test data) are counted and named.
 With --hosts, other machines take part, and each one's share is printed.
-A progress line is shown on stderr when that is a terminal.
+A progress line is shown on stderr when that is a terminal; with --watch,
+the pool's whole scoreboard, and in the end a summary.
 """
 OCCASION = "demo"
 """As the value of --hosts: servers of the occasion."""
@@ -50,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--hosts", type=_hosts, default=(), metavar="demo|NAME,NAME",
         help=f"have machines that `ssh` reaches take part too; '{OCCASION}': {SERVERS} SSH servers on this machine, for the occasion",
     )  # fmt: skip
+    parser.add_argument(
+        "--watch", action="store_true", help="show the pool's scoreboard on stderr while it works, and its summary at the end"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
 
 
@@ -63,7 +67,10 @@ def run(options: argparse.Namespace) -> int:
     if not paths:
         print(f"aioparallel: error: this interpreter's standard library holds no .py files: {folder}", file=sys.stderr)
         return 1
-    census, summary = _on_servers(paths, options.slots) if options.hosts == OCCASION else _on(paths, options.slots, options.hosts)
+    if options.hosts == OCCASION:
+        census, summary = _on_servers(paths, options.slots, options.watch)
+    else:
+        census, summary = _on(paths, options.slots, options.hosts, options.watch)
     whole = report.as_dict(census, summary, folder)
     print(json.dumps(whole, indent=2) if options.json else report.as_text(census, summary, folder))
     wrong = [f"{path}: {reason}" for path, reason in sorted(census.failed.items())]
@@ -73,13 +80,13 @@ def run(options: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def _on(paths: list[str], slots: int | None, hosts: Sequence[SSH]) -> tuple[Census, report.Summary]:
+def _on(paths: list[str], slots: int | None, hosts: Sequence[SSH], watch: bool) -> tuple[Census, report.Summary]:
     if hosts:
         logging.getLogger("aioparallel").addHandler(logging.NullHandler())  # what there is to say of hosts is said at the end
-    return asyncio.run(take_census(paths, slots, hosts))
+    return asyncio.run(take_census(paths, slots, hosts, watch=watch))
 
 
-def _on_servers(paths: list[str], slots: int | None) -> tuple[Census, report.Summary]:
+def _on_servers(paths: list[str], slots: int | None, watch: bool) -> tuple[Census, report.Summary]:
     """Take the census on servers of the occasion too, which share this machine's CPUs with the local slots."""
     from ..testing import SSHServer
 
@@ -87,17 +94,18 @@ def _on_servers(paths: list[str], slots: int | None) -> tuple[Census, report.Sum
     local = max(1, usable_cpus() - SERVERS * share) if slots is None else slots
     with ExitStack() as stack:
         servers = [stack.enter_context(SSHServer(f"{OCCASION}-{number}")) for number in range(1, SERVERS + 1)]
-        return asyncio.run(take_census(paths, local, [server.host(slots=share) for server in servers], cpus=usable_cpus()))
+        hosts = [server.host(slots=share) for server in servers]
+        return asyncio.run(take_census(paths, local, hosts, cpus=usable_cpus(), watch=watch))
 
 
 async def take_census(
-    paths: list[str], slots: int | None = None, hosts: Sequence[SSH] = (), *, cpus: int | None = None
+    paths: list[str], slots: int | None = None, hosts: Sequence[SSH] = (), *, cpus: int | None = None, watch: bool = False
 ) -> tuple[Census, report.Summary]:
     """Measure the files on `slots` local slots (None: as many as there are CPUs) and on these hosts.
 
     Return the census and what the pool did; cpus: how many CPUs all slots have (None: as many as there are here, and one for each far
-    slot). Raises HostError where there are no slots at all. If cancelled: the files being parsed are abandoned, their processes are gone
-    before this returns.
+    slot). watch: show the scoreboard on stderr, and in the end the pool's summary. Raises HostError where there are no slots at all. If
+    cancelled: the files being parsed are abandoned, their processes are gone before this returns.
     """
     census = Census()
     shares: dict[str, report.Share] = {}
@@ -106,8 +114,9 @@ async def take_census(
         if hosts:
             await pool.ready()
             _check_any(pool.status(), slots, hosts)
-        with Progress(report.TITLE, len(paths), sys.stderr) as progress, travelling() if hosts else nullcontext():
-            async with _map(pool, paths, hosts) as results:
+        line = Progress(report.TITLE, len(paths), None if watch else sys.stderr)
+        with line as progress, travelling() if hosts else nullcontext():
+            async with pool.watch(quiet=not watch), _map(pool, paths, hosts) as results:
                 done = 0
                 async for item, outcome in results.items():
                     _count(census, shares, item, outcome)
@@ -115,6 +124,8 @@ async def take_census(
                     progress.update(done)
         status = pool.status()
     seconds = time.perf_counter() - began
+    if watch and sys.stderr is not None:
+        print(pool.summary(), file=sys.stderr)
     return census, report.Summary(
         slots=len(status.slots),
         cpus=cpus or (slots != 0) * usable_cpus() + sum(slot.host != "local" for slot in status.slots),

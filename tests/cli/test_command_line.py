@@ -229,3 +229,14 @@ def test_the_example_prints_the_same_table() -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0] == "stdlib census"
+
+
+def test_watch_shows_the_scoreboard_and_the_summary(small: str) -> None:
+    watched = SMALL.replace("['demo'", "['demo', '--watch'")
+    assert watched != SMALL
+    done = subprocess.run([sys.executable, "-c", watched, small], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert done.stdout.startswith("stdlib census\n") and "\x1b" not in done.stderr
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("census: 0 of 0 finished")
+    assert any(line.startswith("pool 'census', ") for line in lines) and any(line.startswith("  ran: ") for line in lines)

@@ -15,7 +15,7 @@ from typing import Literal, assert_type
 import aioparallel
 from aioparallel import Pool, Retry, Shared, Task, TaskError, TaskTimeout, WorkerDied, current_task, report_progress
 from aioparallel.events import Event
-from aioparallel.status import AttemptRecord, PoolStatus, SlotStatus
+from aioparallel.status import AttemptRecord, FailureRecord, HostStatus, PoolStatus, RunningAttempt, SlotStatus, Summary
 
 
 def repeat(text: str, times: int = 1) -> str:
@@ -82,6 +82,10 @@ async def the_pool(name: str | None) -> None:
         assert_type(await pool.ready(1), Pool)
         assert_type(pool.status(), PoolStatus)
         assert_type(pool.status().slots, tuple[SlotStatus, ...])
+        assert_type(pool.status().attempts, tuple[RunningAttempt, ...])
+        assert_type(pool.status().hosts[0], HostStatus)
+        assert_type(pool.summary(), Summary)
+        assert_type(pool.failures, tuple[FailureRecord, ...])
         assert_type(await pool.drain(timeout=1), bool)
         events: AsyncIterator[Event] = pool.events()
         async for event in events:
