@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._worker.chunk import pack_items
 from ..options import Options
 from .making import Maker, name_of
-from .results import Results, Show
+from .results import Counts, Display, Results, Show
 from .shared import HANDLES, naming
 from .sources import length_of, zipped
 from .stream import Plan, Stream
@@ -33,10 +33,8 @@ def make_map(
     show: Show | None = None,
 ) -> Results[Any]:
     """Check the arguments and return the results, not begun. `check` raises where the pool takes no tasks."""
-    _check_arguments(sources, limit, chunk, on_error)
     name = name_of(fn)
-    total = length_of(sources) if show is not None else None
-    source = zipped(sources)
+    source = _checked(sources, limit, chunk, on_error)
     alone = options.but({"retry": options.retry.but(attempts=1)}) if options.retries else options
     special = (options.timeout, options.deadline, options.memory, options.grace or None, options.isolate or None)
     single = chunk == 1 or options.idempotent is False or bool(options.retries) or any(value is not None for value in special)
@@ -60,11 +58,11 @@ def make_map(
         return (naming(data, met.values()) if met else data), buffers, bad
 
     plan = Plan(launch, launch_chunk, pack, maker.next_id(), name, slots, star, limit, chunk, single, maker.owner.apart)
-    display = None if show is None else partial(show, name, total)
-    return Results(lambda ordered, wake: Stream(plan, source, ordered, wake), name, ordered, on_error, display)
+    return Results(lambda ordered, wake: Stream(plan, source, ordered, wake), name, ordered, on_error, _display(show, name, sources))
 
 
-def _check_arguments(sources: tuple[Any, ...], limit: Any, chunk: Any, on_error: Any) -> None:
+def _checked(sources: tuple[Any, ...], limit: Any, chunk: Any, on_error: Any) -> Iterator[Any] | AsyncIterator[Any]:
+    """Return one iterator over the items. Raises for what cannot be."""
     for name, value in (("limit", limit), ("chunk", chunk)):
         if value is not None and (type(value) is not int or value < 1):
             raise ValueError(f"{name}={value!r}: give a number of items (1 or more), or None")
@@ -72,3 +70,8 @@ def _check_arguments(sources: tuple[Any, ...], limit: Any, chunk: Any, on_error:
         raise ValueError(f'on_error={on_error!r}: give "raise" or "return"')
     if not sources:
         raise TypeError("map() needs at least one iterable")
+    return zipped(sources)
+
+
+def _display(show: Show | None, name: str, sources: tuple[Any, ...]) -> Callable[[Counts], Display] | None:
+    return None if show is None else partial(show, name, length_of(sources))

@@ -175,4 +175,10 @@ def function_of(task: Task[Any]) -> str:
     return function if isinstance(function, str) else function.name
 
 
-__all__ = ["History", "function_of"]
+def since(attempt: Attempt, began: float) -> float:
+    """Return since when a retry waited: the end of what failed before it. A backup waits for nothing."""
+    before = attempt.before
+    return began if before is None or before.ended is None else before.ended
+
+
+__all__ = ["BATCH", "History", "function_of", "since"]

@@ -12,7 +12,7 @@ import json
 import os
 from typing import Any
 
-from ..events import AttemptEnded, AttemptStarted, Event, HostDown, HostUp, SlotStarted, TaskEnded, TaskSubmitted, _Lines
+from ..events import AttemptEnded, AttemptStarted, BackupStarted, Event, HostDown, HostUp, SlotStarted, TaskEnded, TaskSubmitted, _Lines
 from ..status import CANCELLED, LOST, SUCCEEDED
 
 COLOURS = {CANCELLED: "grey", LOST: "black"}
@@ -30,6 +30,8 @@ class ChromeTrace:
         self._named: set[tuple[str, int]] = set()
         self._names: dict[int, str] = {}
         self._sent: dict[tuple[int, int], float] = {}
+        self._backups: dict[tuple[int, int], str] = {}
+        """Why there is a backup, by task and attempt."""
         self._free: dict[tuple[str, int], float] = {}
         """When the last attempt on a slot ended."""
         self._first = True
@@ -43,6 +45,8 @@ class ChromeTrace:
             self._names[event.task] = event.name
         elif isinstance(event, AttemptStarted):
             self._sent[event.task, event.attempt] = event.at
+        elif isinstance(event, BackupStarted):
+            self._backups[event.task, event.attempt] = event.reason
         elif isinstance(event, AttemptEnded):
             self._ended(event)
         elif isinstance(event, TaskEnded):
@@ -68,6 +72,10 @@ class ChromeTrace:
             "dur": max(0.0, ended - began) * 1e6,
             "args": {"task": event.task, "attempt": event.attempt, "outcome": event.outcome, "waited_ms": max(0.0, began - sent) * 1e3},
         }
+        why = self._backups.pop((event.task, event.attempt), None)
+        if why is not None:
+            bar["args"]["backup"] = why
+            bar["name"] += " (backup)"
         if event.outcome != SUCCEEDED:
             bar["cname"] = COLOURS.get(event.outcome, WRONG)
             bar["name"] += f" ({event.outcome})"

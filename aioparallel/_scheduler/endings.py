@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._hosts.base import Death, Outcome
 from .._jobs.task import Attempt, Task
-from .._observe.history import BATCH, History
+from .._observe.history import BATCH, History, since
 from .._wire.messages import ASKED, BY_CANCEL, BY_DEADLINE, BY_MEMORY, BY_TIMEOUT, OK, OUT_OF_MEMORY as CEILING, STATUS
 from ..errors import HostError, HostLost, MemoryLimitExceeded, PoolClosed, TaskError, TaskTimeout, WorkerDied
 from ..events import AttemptEnded, CancelUnconfirmed, TaskEnded
@@ -60,7 +60,7 @@ class Endings:
             self._learn(task, seconds * slot.weight)
             raced = (races := self._state.races) is not None and races.decided(attempt, now, seconds, actions)
             name = task._function if type(task._function) is str else task._function.name  # type: ignore[union-attr]
-            self._saw((name, slot.host, seconds, began - (task._queued if attempt.before is None else attempt.before.ended or began)))
+            self._saw((name, slot.host, seconds, began - (task._queued if attempt.number == 1 else since(attempt, began))))
             if seconds > self.history.slow or len(self.history.seen) >= BATCH:
                 self.history.look(task, slot.host, seconds)
             task._state = _AFTER_SUCCESS

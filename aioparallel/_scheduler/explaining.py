@@ -82,7 +82,19 @@ def _running(state: State, task: Task[Any], now: float) -> str:
     if attempt.slot.index < 0:
         return f"it was sent to {attempt.slot.host}, and has not been heard of since: it waits there, or has just begun"
     since = attempt.since if attempt.since is not None else slot.heard if slot is not None else now
-    return f"it runs on {where} for {in_units(max(0.0, now - since))} now; no backup was asked for"
+    return f"it runs on {where} for {in_units(max(0.0, now - since))} now; {_race(state, task)}"
+
+
+def _race(state: State, task: Task[Any]) -> str:
+    options = task._options
+    if options.backup is None:
+        return "no backup was asked for"
+    if options.idempotent is False or task._sink is not None:
+        return f"it is never raced: {'idempotent=False' if options.idempotent is False else 'it is a chunk of a map'}"
+    copies = [] if state.races is None else state.races.out(task)
+    if len(copies) > 1:
+        return f"{len(copies)} copies of it race: " + ", ".join(_place(copy) for copy in copies)
+    return "it may be raced, and no backup of it was worth it so far"
 
 
 def _stopping(_: State, task: Task[Any], _now: float) -> str:

@@ -8,11 +8,17 @@ import operator
 import os
 import pickle
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aioparallel import HostError, Pool, TaskTimeout
+from aioparallel._observe.tracing import ChromeTrace
+from aioparallel._scheduler import overview
+from aioparallel._scheduler.explaining import explain
+from aioparallel._wire.messages import RAISED
+from aioparallel.policies.racing import Bet
 from aioparallel.status import PoolStatus
 from aioparallel.testing import Simulation
 
@@ -94,8 +100,6 @@ def test_far_hosts_and_hosts_that_went() -> None:
 
 
 def look(sim: Simulation) -> PoolStatus:
-    from aioparallel._scheduler import overview
-
     return overview.status(sim.state, (), "sim", "open", 1, 0.0, sim.clock.now)
 
 
@@ -203,3 +207,71 @@ async def test_serial_pools_show_the_same() -> None:
         assert [await pool.submit(abs, -number) for number in range(5)] == [0, 1, 2, 3, 4]
         assert pool.status().p50 is not None
     assert pool.summary().run.count == 5
+
+
+class Wishes:
+    """A rule that races what a test says."""
+
+    def __init__(self) -> None:
+        self.wanted: list[int] = []
+
+    def look(self, scene: Any) -> tuple[list[Bet], float]:
+        wanted, self.wanted = self.wanted, []
+        return [Bet(task) for task in wanted], float("inf")
+
+
+@pytest.mark.parametrize("backup_wins", [True, False])
+def test_races_are_shown(tmp_path: Path, backup_wins: bool) -> None:
+    rule = Wishes()
+    sim = Simulation(slots=2)
+    trace = ChromeTrace(tmp_path / "trace.json", "sim")
+    task = sim.submit(backup=rule)
+    (first,) = sim.slots()
+    first.up()
+    first.begin()
+    assert "no backup of it was worth it so far" in explain(sim.state, task, sim.clock.now).reason
+    sim.clock.advance(3.0)
+    rule.wanted = [task.id]
+    sim.submit_many(0)
+    second = sim.slots()[1]
+    second.up()
+    second.begin()
+    status = look(sim)
+    assert (status.backups_launched, status.backups_won, status.backups_lost) == (1, 0, 0)
+    assert [(attempt.attempt, attempt.seconds, attempt.backup_of) for attempt in status.attempts] == [(1, 3.0, None), (2, 0.0, 1)]
+    assert "backup of attempt 1" in str(status) and "1 backups, 0 won, 0 lost" in str(status)
+    assert "2 copies of it race: local/0 (pid " in explain(sim.state, task, sim.clock.now).reason
+    sim.clock.advance(1.0)
+    winner, loser = (second, first) if backup_wins else (first, second)
+    winner.answer(seconds=1.0 if backup_wins else 4.0)
+    assert loser.look_at_kill() == "killed"
+    status = look(sim)
+    assert (status.backups_won, status.backups_lost) == (backup_wins, not backup_wins)
+    assert status.extra_work == pytest.approx(400.0 if backup_wins else 25.0)
+    history = sim.state.endings.history
+    assert history.run.count == history.wait.count == 1, "copies that were stopped are not counted"
+    for event in sim.recorder.events:
+        trace(event)
+    trace.close()
+    bars = [event for event in json.loads((tmp_path / "trace.json").read_text()) if event["ph"] == "X"]
+    assert {(bar["args"]["attempt"], bar["cat"], "backup" in bar["args"], "cname" in bar) for bar in bars} == {
+        (1, "cancelled" if backup_wins else "succeeded", False, backup_wins),
+        (2, "succeeded" if backup_wins else "cancelled", True, not backup_wins),
+    }
+
+
+def test_a_retry_waits_since_the_attempt_before_it_ended() -> None:
+    sim = Simulation(slots=1)
+    task = sim.submit(retries=1)
+    (slot,) = sim.slots()
+    slot.up()
+    sim.clock.advance(5.0)
+    slot.begin()
+    slot.answer(RAISED, seconds=1.0)
+    sim.clock.advance(2.0)
+    slot.begin()
+    slot.answer(seconds=0.5)
+    assert task.done()
+    history = sim.state.endings.history
+    history.digest()
+    assert history.wait_span.most < 5.0 and history.wait.count == 1 and history.failed["local"] == 1
