@@ -244,6 +244,8 @@ class _Lines:
         try:
             while (line := self._lines.get()) is not None:
                 self._file.write(line)
+                if self._lines.empty():
+                    self._file.flush()  # for who looks at it meanwhile, and for a program that is killed
         except OSError as error:
             self._failed = True
             log.warning("events are written no more to %s: %s", self.name, error)

@@ -381,6 +381,7 @@ class Pool(Submitter, Observed):
         finally:  # `-W error` makes it raise
             self._phase = "closed"
             self._engine.abandon()
+            self._end_sinks()
 
 
 _opened: WeakSet[Pool] = WeakSet()

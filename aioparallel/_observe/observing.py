@@ -140,6 +140,11 @@ class Observed:
             if (subscription := reader()) is not None:
                 subscription.put(event)
 
+    def _end_sinks(self) -> None:
+        """Nobody closed the pool: files, at least, shall be whole."""
+        for sink in self._sinks:
+            sink.end()
+
     def _end_observing(self) -> None:
         """The pool is closed: readers have what waits, and end."""
         self._ended_at = monotonic()

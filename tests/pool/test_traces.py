@@ -7,6 +7,8 @@ import gc
 import json
 import operator
 import os
+import subprocess
+import sys
 import threading
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +20,8 @@ from aioparallel import Pool, PoolClosed, UsageError, events
 from aioparallel.events import to_jsonl
 
 from .gate import Gate, pass_gate, stay
+
+ROOT = Path(__file__).parents[2]
 
 
 def lines_of(path: Path) -> list[Any]:
@@ -177,3 +181,28 @@ async def test_succeeded_attempts_say_so_in_events() -> None:
         stream.end()
         ended = [event async for event in stream if isinstance(event, events.AttemptEnded)]
         assert [event.outcome for event in ended] == ["succeeded"] and ended[0].seconds is not None
+
+
+FORGETS = """
+import asyncio, sys, aioparallel
+from aioparallel.events import to_jsonl
+
+async def main():
+    pool = await aioparallel.Pool(local=1).ready(1)
+    pool.events(to_jsonl(sys.argv[1]))
+    pool.trace(sys.argv[2])
+    print(await pool.submit(abs, -1))
+    return pool
+
+pool = asyncio.run(main())
+"""
+
+
+def test_files_are_whole_after_a_pool_that_nobody_closed(tmp_path: Path) -> None:
+    lines, trace = tmp_path / "run.jsonl", tmp_path / "run.json"
+    done = subprocess.run(
+        [sys.executable, "-c", FORGETS, lines, trace], cwd=ROOT, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+    )
+    assert done.stdout == "1\n", done.stderr
+    assert "TaskEnded" in [line["event"] for line in lines_of(lines)]
+    assert [event["args"]["task"] for event in json.loads(trace.read_text()) if event["ph"] == "X"] == [1]
