@@ -75,7 +75,7 @@ class Remains:
 class History:
     """Of one pool."""
 
-    __slots__ = ("_failures", "_slowest", "failed", "functions", "hosts", "run_span", "seen", "slow", "wait", "wait_span")
+    __slots__ = ("_failures", "_slowest", "failed", "functions", "hosts", "run", "run_span", "seen", "slow", "wait", "wait_span")
 
     def __init__(self) -> None:
         self.seen: list[Any] = []
@@ -83,6 +83,7 @@ class History:
         before that."""
         self.slow = -1.0
         """An attempt that runs longer (seconds) is among the slowest."""
+        self.run = Sketch()
         self.run_span = Span()
         self.wait = Sketch()
         self.wait_span = Span()
@@ -115,8 +116,9 @@ class History:
         functions, hosts, seconds, waits = seen[0::4], seen[1::4], array("d", seen[2::4]), array("d", seen[3::4])
         seen.clear()
         buckets = buckets_of(seconds)
+        counts = Counter(buckets)
+        self.run.add(counts)
         if hosts.count(hosts[0]) == len(hosts) == functions.count(functions[0]):
-            counts = Counter(buckets)
             self._sketch(self.hosts, hosts[0]).add(counts)
             self._sketch(self.functions, functions[0]).add(counts)
         else:
@@ -149,14 +151,6 @@ class History:
         self.failed["" if failure.attempt is None else failure.attempt.host] += 1
 
     # --- out
-
-    @property
-    def run(self) -> Sketch:
-        """How long all ran."""
-        whole = Sketch()
-        for sketch in self.hosts.values():
-            whole.add(sketch.counts)
-        return whole
 
     @property
     def failures(self) -> list[Failure]:

@@ -69,6 +69,12 @@ class Sketch:
             own[bucket] = own.get(bucket, 0) + count
         self.count += sum(counts.values())
 
+    def copy(self) -> Sketch:
+        """Return what it holds now."""
+        same = Sketch()
+        same.counts, same.count = self.counts.copy(), self.count
+        return same
+
     def quantiles(self, *shares: float) -> list[float | None]:
         """Return the values below which these shares (ascending, 0..1) of all lie; None until there are two."""
         if self.count < 2:

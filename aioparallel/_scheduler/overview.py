@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from .._observe.history import History
     from .._observe.sketch import Sketch, Span
     from .backlog import FarSlot
-    from .host_record import HostRecord
     from .state import State
 
 NEVER = float("inf")
@@ -36,6 +35,9 @@ NOTHING = (0, None, "", 0.0, None)
 Noted = tuple[str, int, int | None, str, int, int, tuple[int, str | None, str, float, int | None]]
 """Of a slot: its host, number, pid and state, how many tasks it did and how many attempts it has; and of that which runs: its ident, its
 task's given name and function, for how long it runs (seconds), and which attempt it is a backup of."""
+
+NotedHost = tuple[str, str, str, float, int, tuple[int, int], float, int, "Sketch | None"]
+"""Of a host: its name, health, reason, weight and width, (busy slots, attempts that wait), round trip, failures, and what ran there."""
 
 
 def busy(state: State) -> int:
@@ -71,14 +73,15 @@ def status(state: State, notes: tuple[str, ...], name: str, phase: str, max_slot
         name=name, state=phase, uptime_seconds=uptime, max_slots=max_slots, queued=queued(state),
         running=running(state), succeeded=endings.succeeded, failed=endings.failed_count,
         cancelled=endings.cancelled_count, retried=endings.retried, run_seconds=endings.run_seconds, notes=notes,
-        submitted=state.submitted, busy=busy(state), p50=p50, p95=p95, p99=p99, hosts=hosts(state), **_racing(state),
+        submitted=state.submitted, busy=busy(state), p50=p50, p95=p95, p99=p99, **_racing(state),
     )  # fmt: skip
     noted = _note(state, now)
-    by_host = {name: sketch.p95 for name, sketch in history.hosts.items()}
+    noted_hosts = _note_hosts(state)
     names = {what[2] for *_, what in noted}
-    by_function = {name: history.functions[name].p95 for name in names if name in history.functions}
+    functions = {name: history.functions[name].copy() for name in names if name in history.functions}
+    taken.__dict__["make_hosts"] = lambda: _hosts(noted_hosts)
     taken.__dict__["make_slots"] = lambda: _slots(noted)
-    taken.__dict__["make_attempts"] = lambda: _attempts(noted, by_host, by_function)
+    taken.__dict__["make_attempts"] = lambda: _attempts(noted, noted_hosts, functions)
     return taken
 
 
@@ -132,27 +135,35 @@ def _functions(history: History) -> tuple[FunctionSummary, ...]:
 
 def hosts(state: State) -> tuple[HostStatus, ...]:
     """Return every host as users see it: those that there are, and those that were used and have gone."""
+    return _hosts(_note_hosts(state))
+
+
+def _note_hosts(state: State) -> list[NotedHost]:
     history = state.endings.history
-    seen: dict[str, HostRecord | None] = dict.fromkeys((*history.hosts, *history.failed))
-    seen.pop("", None)  # (where tasks failed that were on none)
-    names: dict[str, HostRecord | None] = {**state.hosts, **{name: None for name in seen if name not in state.hosts}}
-    return tuple(_host_status(name, host, history) for name, host in names.items())
+    sketches, failed = history.hosts, history.failed
+    noted: list[NotedHost] = []
+    for host in state.hosts.values():
+        name = host.name
+        health = "leaving" if host.leaving else "up" if host.is_up else "failed" if host.failed is not None else "down"
+        sketch = sketches[name].copy() if name in sketches else None
+        noted.append((name, health, host.why, host.weight, host.width, host.occupied(), host.round_trip, failed[name], sketch))
+    gone = [name for name in dict.fromkeys((*sketches, *failed)) if name and name not in state.hosts]  # ("": failed on none)
+    noted += [(name, "gone", "it was removed", 1.0, 0, (0, 0), 0.0, failed[name], sketches.get(name)) for name in gone]
+    return noted
 
 
-def _host_status(name: str, host: HostRecord | None, history: History) -> HostStatus:
-    sketch = history.hosts.get(name)
-    p50, p95 = sketch.quantiles(0.5, 0.95) if sketch is not None else (None, None)
-    finished, failures = (0 if sketch is None else sketch.count), history.failed[name]
-    known: dict[str, Any] = {"name": name, "finished": finished, "failures": failures, "p50": p50, "p95": p95}
-    if host is None:
-        nothing: dict[str, Any] = {"slots": 0, "busy": 0, "in_flight": 0, "round_trip": 0.0}
-        return HostStatus(state="gone", reason="it was removed", speed=1.0, weight=1.0, **nothing, **known)
-    busy, waiting = host.occupied()
-    health = "leaving" if host.leaving else "up" if host.is_up else "failed" if host.failed is not None else "down"
-    return HostStatus(
-        state=health, reason=host.why, speed=host.weight, weight=host.weight, slots=host.width, busy=busy, in_flight=busy + waiting,
-        round_trip=host.round_trip, **known,
-    )  # fmt: skip
+def _hosts(noted: list[NotedHost]) -> tuple[HostStatus, ...]:
+    found: list[HostStatus] = []
+    for name, health, reason, weight, width, (busy, waiting), round_trip, failures, sketch in noted:
+        p50, p95 = sketch.quantiles(0.5, 0.95) if sketch is not None else (None, None)
+        finished = 0 if sketch is None else sketch.count
+        found.append(
+            HostStatus(
+                name=name, state=health, reason=reason, speed=weight, weight=weight, slots=width, busy=busy, in_flight=busy + waiting,
+                finished=finished, failures=failures, p50=p50, p95=p95, round_trip=round_trip,
+            )
+        )  # fmt: skip
+    return tuple(found)
 
 
 def _note(state: State, now: float) -> list[Noted]:
@@ -195,7 +206,9 @@ def _slots(noted: list[Noted]) -> tuple[SlotStatus, ...]:
     )  # fmt: skip
 
 
-def _attempts(noted: list[Noted], by_host: dict[str, float], by_function: dict[str, float]) -> tuple[RunningAttempt, ...]:
+def _attempts(noted: list[Noted], noted_hosts: list[NotedHost], functions: dict[str, Sketch]) -> tuple[RunningAttempt, ...]:
+    by_host = {host[0]: host[-1].p95 for host in noted_hosts if host[-1] is not None}
+    by_function = {name: sketch.p95 for name, sketch in functions.items()}
     running = [
         RunningAttempt(
             task=_label(ident), name=name or function, function=function, host=host, slot=index, pid=pid, attempt=ident & 0xFFFF,

@@ -1,8 +1,8 @@
 """The scoreboard: a pool, its hosts and what runs, at one moment.
 
 How it works
-    What there is one of for each slot (`slots`, `attempts`) is noted when the status is taken, and made into records when it is first
-    looked at: to take a status costs the pool's loop little, however many slots there are.
+    What there is one of for each slot or host (`slots`, `attempts`, `hosts`) is noted when the status is taken, and made into records when
+    it is first looked at: to take a status costs the pool's loop little, however many there are.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class PoolStatus(Record):
     """Seconds that attempts ran, of those that succeeded; None until there are two. Right to 2 %."""
     p95: float | None = None
     p99: float | None = None
-    hosts: tuple[HostStatus, ...] = ()
+    hosts: tuple[HostStatus, ...] = _later()
     """Those that there are, and those that were used."""
     attempts: tuple[RunningAttempt, ...] = _later()
     """What runs, longest first."""

@@ -103,6 +103,15 @@ def look(sim: Simulation) -> PoolStatus:
     return overview.status(sim.state, (), "sim", "open", 1, 0.0, sim.clock.now)
 
 
+def test_a_host_that_was_removed_is_still_told_of() -> None:
+    sim = Simulation(slots=1)
+    sim.state.endings.history.seen.extend(("f", "gone by now", 1.0, 0.0) * 3)
+    local, gone = look(sim).hosts
+    assert (local.name, local.finished) == ("local", 0)
+    assert (gone.name, gone.state, gone.finished, gone.slots) == ("gone by now", "gone", 3, 0)
+    assert gone.p95 == pytest.approx(1.0, rel=0.033)
+
+
 def test_a_thousand_slots_cost_little() -> None:
     """A millisecond is the aim; the bound here only tells a mistake of another order."""
     sim = Simulation(slots=1000)
