@@ -43,7 +43,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"isolate": 1}, TypeError, "isolate=1: give True or False"),
     ({"copy": None}, TypeError, "copy=None: give True or False"),
     ({"name": 3}, TypeError, "name=3: give a str"),
-    ({"time_out": 3}, TypeError, r"options\(\) has no 'time_out'; it knows copy, data, deadline, grace,"),
+    ({"time_out": 3}, TypeError, r"options\(\) has no 'time_out'; it knows backup, copy, cost, data, deadline, grace,"),
     ({"extras": b""}, TypeError, r"options\(\) has no 'extras'"),
 ]
 WRONG_RETRIES: list[tuple[dict[str, Any], type[Exception], str]] = [

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aioparallel import Pool, PoolClosed, Task, TaskTimeout, WorkerDied
+from aioparallel import Pool, PoolClosed, Task, TaskPoisoned, TaskTimeout, WorkerDied
 
 from .gate import until
 
@@ -71,7 +71,8 @@ class History:
                 assert error is None and task.result() == number, (task, error)
                 assert task.state == "succeeded" and task.attempts[-1].outcome == "succeeded"
             else:
-                expected = {"crash": WorkerDied, "fail": LookupError, "stuck": TaskTimeout}[how]
+                crash = TaskPoisoned if task._options.retries else WorkerDied
+                expected = {"crash": crash, "fail": LookupError, "stuck": TaskTimeout}[how]
                 assert type(error) is expected, (task, error)
                 if isinstance(error, WorkerDied):
                     assert error.exit_code == number % 100 + 1, "each is told of its own death"

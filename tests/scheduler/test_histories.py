@@ -382,7 +382,7 @@ class Histories(RuleBasedStateMachine):
             assert count <= allowed
             assert len(task._history()) <= allowed
             losses = sum(attempt.outcome == LOST for attempt in task._history())
-            assert losses <= task._options.retry.infrastructure + task.done() + self.rule.launched[task.id]
+            assert losses <= task._options.retry.infrastructure + (task._state not in (QUEUED, RUNNING)) + self.rule.launched[task.id]
         by_slot: dict[Any, list[Task[Any]]] = {}
         for attempt in (attempt for host in self.sim.hosts.values() for attempt in host.begun):
             by_slot.setdefault(id(attempt.slot), []).append(attempt.task)
