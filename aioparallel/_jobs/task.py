@@ -77,6 +77,8 @@ class Attempt:
     confirmed_dead = True
     is_backup = False
     """Whether it was started while another copy ran."""
+    is_given_up = False
+    """Whether it is being stopped although its task runs on, in another copy."""
     item = 0
     """Which item of a chunk ran when the slot died."""
     exit: int | None = None

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from .._jobs.task import Attempt, Task
 from ..events import BackupStarted
-from ..policies.racing import Bet, Copy
+from ..policies.racing import Bet, Copy, Stop
 from ..status import IDLE, RUNNING, STARTING
 from . import near
 from .assign_far import launch as far_launch
-from .backlog import Backlog
+from .backlog import FAR, Backlog
 from .lanes import allowed_by, avoided, interrupt
 from .ledger import Slot
 from .races import MAX_COPIES, Races
-from .stimuli import Action, Emit
+from .stimuli import Action, Emit, Kill
 
 if TYPE_CHECKING:
     from .host_record import HostRecord
@@ -92,18 +92,22 @@ def _free(state: State, host: HostRecord) -> int:
 
 
 def look(state: State, races: Races, now: float, actions: list[Action]) -> None:
-    """Have the rules look, if there is a slot for a copy; start what they wish."""
-    races.due = NEVER
+    """Have the rules look, if there is a slot for a copy, or their time has come; do what they wish."""
     if not races.copies or state.closing is not None:
+        races.due = NEVER
         return
     stage = Stage(state, now)
-    if not stage.idle():
+    if now < races.due and not stage.idle():
         return
+    races.due = NEVER
     for key, rule in list(races.rules.items()):
         try:
             bets, due = rule.look(stage)
             due = float(due)
             for bet in bets:
+                if isinstance(bet, Stop):
+                    _give_up(state, races, bet, actions)
+                    continue
                 wrong = _start(state, races, stage, rule, bet, actions)
                 if wrong:
                     raise ValueError(f"it wished for {bet!r}: {wrong}")  # noqa: TRY301 - it is said below
@@ -149,6 +153,21 @@ def _start(state: State, races: Races, stage: Stage, rule: Any, bet: Bet, action
             )
         )  # fmt: skip
     return ""
+
+
+def _give_up(state: State, races: Races, stop: Stop, actions: list[Action]) -> None:
+    """Stop a copy while its task runs on in another; what has ended meanwhile is passed over."""
+    out = races.live.get(stop.task, [])
+    attempt = next((attempt for attempt in out if attempt.number == stop.number and not attempt.is_given_up), None)
+    if attempt is None or sum(not other.is_given_up for other in out) < 2:
+        return
+    attempt.is_given_up = True
+    slot = state.slots.get((attempt.slot.host, attempt.slot.index))
+    if state.hosts[attempt.slot.host].backlog is not None:
+        actions.append(Kill(attempt.slot.host, FAR, attempt.ident, 0.0))
+    elif slot is not None and slot.outstanding[0] is attempt and not slot.killing:
+        slot.killing = attempt.ident
+        actions.append(Kill(slot.host, slot.index, attempt.ident, 0.0))
 
 
 def _place(state: State, stage: Stage, task: Task[Any], out: list[Attempt], wished: str | None) -> HostRecord | None:

@@ -139,7 +139,11 @@ class Endings:
             self._ended_for_nothing(attempt, now, actions)
             return
         others = self._others_run(attempt, COPY_FAILED, now)
-        if task._state == STOPPING:
+        if attempt.is_given_up and task._state == RUNNING and self._state.closing is None:
+            self._ended_for_nothing(attempt, now, actions)
+            if not others:
+                self._state.requeue([attempt], "lost", now, actions)
+        elif task._state == STOPPING:
             if others:
                 self._ended_for_nothing(attempt, now, actions)
             else:

@@ -27,7 +27,7 @@ from .alone import give_up, look_whether_alone
 from .assign import assign
 from .backing import look
 from .backlog import Backlog
-from .choosing import short_of
+from .choosing import matters, short_of
 from .endings import Endings
 from .evening import call_back_from_silent
 from .host_record import HostRecord
@@ -265,6 +265,8 @@ class State:
         if task._state == QUEUED:
             self.endings.cancelled(task, None, now, actions)
             self._leave(task)
+            if self.lanes or matters(self):
+                assign(self, now, actions)  # it may have been the one for which a slot was kept
             return
         task._state = task_after(task._state, "stopping")
         for attempt in self.out(task):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-__all__ = ["FAILED", "FINISHED", "LOST", "STOPPED", "Bet", "Copy", "Rule", "Scene"]
+__all__ = ["FAILED", "FINISHED", "LOST", "STOPPED", "Bet", "Copy", "Rule", "Scene", "Stop"]
 
 FINISHED = "finished"
 """Its answer settled the task."""
@@ -48,6 +48,15 @@ class Bet(NamedTuple):
     reason: str = ""
 
 
+class Stop(NamedTuple):
+    """Give up a backup, while its task runs on: so that a budget can be kept whatever a bet turns out to cost."""
+
+    task: int
+    number: int
+    """Which copy: never the only one of its task."""
+    reason: str
+
+
 class Scene(Protocol):
     """What a rule may look at: live."""
 
@@ -85,8 +94,8 @@ class Rule(Protocol):
     def ended(self, copy: Copy, now: float, how: str, seconds: float | None = None) -> None:
         """A copy ended; `seconds`: how long it ran, where it finished."""
 
-    def look(self, scene: Scene) -> tuple[list[Bet], float]:
-        """Return what to start now, and when to look again at the latest (inf: when something begins or ends).
+    def look(self, scene: Scene) -> tuple[list[Bet | Stop], float]:
+        """Return what to start and what to give up now, and when to look again at the latest (inf: when something begins or ends).
 
         Called while a slot is idle, whenever something happened, and when the time has come that it gave.
         """

@@ -37,7 +37,7 @@ from aioparallel._scheduler.state import CONFIRM_SECONDS
 from aioparallel._scheduler.stimuli import CancelAsked, Launch, Submitted, Wanted
 from aioparallel._wire.messages import BY_DEADLINE, BY_ITSELF, BY_MEMORY, BY_TIMEOUT, OK, OUT_OF_MEMORY, RAISED
 from aioparallel.events import TaskEnded, TaskSubmitted
-from aioparallel.policies.racing import Bet, Copy, Scene
+from aioparallel.policies.racing import Bet, Copy, Scene, Stop
 from aioparallel.status import LOST, QUEUED, RUNNING, STOPPING
 from aioparallel.testing import ScriptedSlot, Simulation
 
@@ -59,12 +59,12 @@ class Wishes:
     max_copies = 3
 
     def __init__(self) -> None:
-        self.wishes: list[Bet] = []
+        self.wishes: list[Bet | Stop] = []
         self.running: set[tuple[int, int]] = set()
         self.launched: Counter[int] = Counter()
 
-    def look(self, scene: Scene) -> tuple[list[Bet], float]:
-        assert scene.idle() and self.running == {(copy.task, copy.number) for copies in scene.running() for copy in copies}
+    def look(self, scene: Scene) -> tuple[list[Bet | Stop], float]:
+        assert self.running == {(copy.task, copy.number) for copies in scene.running() for copy in copies}
         assert all(len({copy.number for copy in copies}) == len(copies) <= self.max_copies for copies in scene.running())
         wishes, self.wishes = self.wishes, []
         return wishes, float("inf")
@@ -122,6 +122,15 @@ class Histories(RuleBasedStateMachine):
         tasks = [self.sim.task(function, sink=sink, payload=LARGE if n == 6 else b"", **options) for n in range(count)]
         self.tasks += tasks
         self.sim.feed(Submitted(list(tasks)))
+
+    @precondition(lambda self: self.rule.running)
+    @rule(number=which)
+    def give_up(self, number: int) -> None:
+        """Wish for the end of a copy."""
+        copies = sorted(self.rule.running)
+        self.rule.wishes = [Stop(*copies[number % len(copies)], "enough")]
+        self.sim.feed(Submitted([]))
+        self.rule.wishes = []
 
     @precondition(lambda self: self.rule.running)
     @rule(number=which, times=st.integers(1, 3), host=st.sampled_from([None, None, "a", "b", "x"]))

@@ -10,7 +10,7 @@ import pytest
 from aioparallel import TaskTimeout, WorkerDied
 from aioparallel._wire.messages import BY_TIMEOUT, RAISED
 from aioparallel.events import AttemptEnded, BackupStarted
-from aioparallel.policies.racing import FAILED, FINISHED, LOST, STOPPED, Bet, Scene
+from aioparallel.policies.racing import FAILED, FINISHED, LOST, STOPPED, Bet, Scene, Stop
 from aioparallel.status import CANCELLED, SUCCEEDED
 from aioparallel.testing import ScriptedSlot, Simulation
 
@@ -18,16 +18,16 @@ from aioparallel.testing import ScriptedSlot, Simulation
 class Wishes:
     """A rule that does what a test says, and notes what it is told."""
 
-    def __init__(self, *wishes: int | Bet) -> None:
-        self.wishes: list[int | Bet] = list(wishes)
+    def __init__(self, *wishes: int | Bet | Stop) -> None:
+        self.wishes: list[int | Bet | Stop] = list(wishes)
         self.told: list[tuple[str, int]] = []
         self.looks: list[tuple[int, dict[str, int]]] = []
         self.due = float("inf")
 
-    def look(self, scene: Scene) -> tuple[list[Bet], float]:
+    def look(self, scene: Scene) -> tuple[list[Bet | Stop], float]:
         self.looks.append((scene.queued, dict(scene.idle())))
         wishes, self.wishes = self.wishes, []
-        return [wish if isinstance(wish, Bet) else Bet(wish) for wish in wishes], self.due
+        return [Bet(wish) if isinstance(wish, int) else wish for wish in wishes], self.due
 
     def began(self, copy: Any, now: float) -> None:
         self.told.append(("began", copy.number))
@@ -41,7 +41,7 @@ def nudge(sim: Simulation) -> None:
     sim.submit_many(0)
 
 
-def wish(sim: Simulation, rule: Wishes, *bets: int | Bet) -> None:
+def wish(sim: Simulation, rule: Wishes, *bets: int | Bet | Stop) -> None:
     rule.wishes = list(bets)
     nudge(sim)
 
@@ -268,6 +268,31 @@ def test_far_copies_are_stopped_with_a_word_to_their_hosts() -> None:
     assert_over(sim)
 
 
+@pytest.mark.parametrize("what", ["dies", "answers", "other dies first"])
+def test_a_copy_that_is_given_up_is_killed_and_its_task_runs_on(what: str) -> None:
+    rule = Wishes()
+    sim, task, first, second = race(rule, 3)
+    wish(sim, rule, Stop(task.id, 2, "it costs too much"))
+    assert second.kills and not first.kills
+    wish(sim, rule, Stop(task.id, 1, "and so does the other"))
+    assert not first.kills, "never the only one"
+    if what == "other dies first":
+        first.die(signal=11)
+        assert not task.done()
+    if what == "answers":
+        second.answer(payload=b"won")
+        assert task.result() == b"won" and first.look_at_kill() == "killed"
+        return
+    assert second.look_at_kill() == "killed" and not task.done()
+    last = next(slot for slot in sim.slots() if slot.outstanding)
+    if not last.pid:
+        last.up()
+    last.answer(payload=b"after all")
+    assert task.result() == b"after all"
+    assert outcomes(task) == (["died", "cancelled", "succeeded"] if what == "other dies first" else ["succeeded", "cancelled"])
+    assert_over(sim)
+
+
 def test_what_may_not_run_twice_is_not_raced() -> None:
     sim, rule = Simulation(2), Wishes()
     task = sim.submit(backup=rule, idempotent=False)
@@ -297,6 +322,21 @@ def test_no_more_copies_than_are_allowed() -> None:
     for _ in range(5):
         wish(sim, rule, task.id)
     assert len(sim.slots()) == 3
+
+
+def test_the_clock_rings_while_no_slot_is_free_too() -> None:
+    sim, rule = Simulation(1), Wishes()
+    sim.submit(backup=rule)
+    (slot,) = sim.slots()
+    slot.up()
+    assert not rule.looks
+    sim = Simulation(2)
+    rule.due = sim.clock.now + 3.0
+    sim.submit(backup=rule)
+    sim.submit("g")
+    looks = len(rule.looks)
+    sim.advance(5)
+    assert len(rule.looks) == looks + 1 and rule.looks[-1] == (0, {})
 
 
 def test_the_clock_rings_when_the_rule_said() -> None:
