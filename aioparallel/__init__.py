@@ -25,6 +25,7 @@ from .errors import (
     WorkerDied as WorkerDied,
 )
 from .options import Retry as Retry
+from .policies.backup import Backup as Backup
 from .pool import Pool as Pool
 
 __version__ = "0.1.0"

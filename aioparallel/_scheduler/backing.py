@@ -113,8 +113,8 @@ def look(state: State, races: Races, now: float, actions: list[Action]) -> None:
                     raise ValueError(f"it wished for {bet!r}: {wrong}")  # noqa: TRY301 - it is said below
         except BaseException as raised:
             interrupt(state, raised)
-            log.error("the backup rule %r failed, and is asked no more", key, exc_info=raised)  # noqa: TRY400
-            races.replace(key)
+            log.error("the backup rule %r failed, and is asked no more: Backup() decides", key, exc_info=raised)  # noqa: TRY400
+            races.replace(key, now)
             continue
         races.due = min(races.due, due if due > now else NEVER)
 

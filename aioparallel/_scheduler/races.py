@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .._jobs.task import Attempt, Task
+from ..policies.backup import Backup
 from ..policies.racing import FINISHED, STOPPED, Copy
 from ..status import RUNNING
 from . import far, near
@@ -64,12 +65,16 @@ class Races:
         key = policy_key(backup)
         if key not in self.rules:
             self._token = object()
-            self.rules[key] = backup.rule() if hasattr(backup, "rule") else _Given(backup)
+            self.rules[key] = Backup().rule() if backup is True else backup.rule() if hasattr(backup, "rule") else _Given(backup)
 
-    def replace(self, key: Any) -> None:
-        """A rule has failed: do without it."""
+    def replace(self, key: Any, now: float) -> None:
+        """A rule has failed: the built-in one takes over, and is told what runs."""
+        rule = self.rules[key] = Backup().rule()
         self._token = object()
-        del self.rules[key]
+        for number, task in self.tasks.items():
+            if self.rule_of(task) is rule:
+                for copy in self.copies[number].values():
+                    rule.began(copy, now)
 
     def begins(self, attempt: Attempt, now: float) -> None:
         """An attempt is the first of its slot, or was just given one."""
@@ -85,7 +90,7 @@ class Races:
         self.tasks[task._id] = task
         function = task._function
         name = function if isinstance(function, str) else function.name
-        copies[attempt.ident] = copy = Copy(task._id, name, attempt.slot.host, now, attempt.number, task._options.cost)
+        copies[attempt.ident] = copy = Copy(task._id, name, attempt.slot.host, now, number=attempt.number, cost=task._options.cost)
         rule.began(copy, now)
 
     def leaves(self, attempt: Attempt, how: str, now: float, seconds: float | None = None) -> bool:

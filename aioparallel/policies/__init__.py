@@ -1,4 +1,4 @@
-"""Pure decisions: which host a task goes to. See `Pool(selection=)` and `pool.options(selection=)`.
+"""Pure decisions: which host a task goes to, and when it is worth a second copy. See `Pool(selection=, backup=)` and `pool.options`.
 
 A policy of one's own is a function of a TaskView and the hosts that may be chosen, each a HostView; it returns one of them, or None to
 wait until something changes. It decides from what it is given alone.
@@ -9,6 +9,8 @@ wait until something changes. It decides from what it is given alone.
 
 from __future__ import annotations
 
+from .backup import Backup as Backup
+from .racing import Bet as Bet, Copy as Copy, Rule as Rule, Scene as Scene, Stop as Stop
 from .selection import (
     NAMED as NAMED,
     LeastLoaded as LeastLoaded,
@@ -18,4 +20,20 @@ from .selection import (
 )
 from .views import Hosts as Hosts, HostView as HostView, Slots as Slots, TaskView as TaskView
 
-__all__ = ["NAMED", "HostView", "Hosts", "LeastLoaded", "RoundRobin", "Selection", "Slots", "TaskView", "WeightedRandom"]
+__all__ = [
+    "NAMED",
+    "Backup",
+    "Bet",
+    "Copy",
+    "HostView",
+    "Hosts",
+    "LeastLoaded",
+    "RoundRobin",
+    "Rule",
+    "Scene",
+    "Selection",
+    "Slots",
+    "Stop",
+    "TaskView",
+    "WeightedRandom",
+]

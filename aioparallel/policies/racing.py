@@ -1,50 +1,70 @@
-"""What a rule for backups is told, may look at, and answers. Pure: no clock and no events but those it is given."""
+"""What a rule for backups may look at, and what it answers: it is pure, has no clock of its own, and decides from what it was told.
+
+A rule is told what begins and ends, is asked now and then, and answers with bets: start another copy of this task, there. The scheduler
+itself refuses a copy on a host that already runs one (unless there is only one host), more copies than allowed, a copy of a task with
+`idempotent=False`, and any copy while no slot is idle.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import inf
 from typing import NamedTuple, Protocol
 
-__all__ = ["FAILED", "FINISHED", "LOST", "STOPPED", "Bet", "Copy", "Rule", "Scene", "Stop"]
+__all__ = ["FAILED", "FINISHED", "LOST", "NEVER", "STOPPED", "Bet", "Copy", "Rule", "Scene", "Stop"]
 
-FINISHED = "finished"
-"""Its answer settled the task."""
-STOPPED = "stopped"
-"""Another copy won, or the task was cancelled: how long it would have taken nobody knows."""
-FAILED = "failed"
-LOST = "lost"
+FINISHED, STOPPED, FAILED, LOST = "finished", "stopped", "failed", "lost"
+"""How a copy ended: its answer settled the task; another copy won or the task was cancelled; it failed and settled nothing; its host or
+its link went."""
+NEVER = inf
+"""When to look again: not before something begins or ends."""
 
 
 class Copy:
-    """One running copy of a task. The scheduler alone changes it."""
+    """One running copy of a task. The scheduler writes it, a rule reads it."""
 
     __slots__ = ("began", "cost", "function", "host", "number", "progress", "task")
 
-    def __init__(self, task: int, function: str, host: str, began: float, number: int = 1, cost: float | None = None) -> None:
+    def __init__(
+        self,
+        task: int,
+        function: str,
+        host: str,
+        began: float,
+        *,
+        number: int = 1,
+        cost: float | None = None,
+        progress: float | None = None,
+    ) -> None:
         self.task = task
+        """The task's id."""
         self.function = function
-        """What its durations are learned by."""
+        """What its durations are kept under: the function's name, or what `options(key=)` said."""
         self.host = host
+        """Where it runs."""
         self.began = began
-        """When it was launched (seconds on the scheduler's clock)."""
+        """When it was launched, in seconds of the scheduler's clock."""
         self.number = number
-        """Which of the task's attempts it is."""
+        """1: the original; more: a backup."""
         self.cost = cost
-        """The user's hint, in any unit."""
-        self.progress: float | None = None
-        """0 to 1, where the task said."""
+        """How long the user expects it to take, in any unit; None: no hint."""
+        self.progress = progress
+        """How much of it is done, 0 to 1, as its function last said; None: it said nothing."""
+
+    def __repr__(self) -> str:
+        return f"<copy {self.number} of task {self.task} ({self.function}) on {self.host}>"
 
 
 class Bet(NamedTuple):
-    """A backup that is worth starting now."""
+    """Start another copy of a task."""
 
     task: int
     host: str | None = None
-    """Where; None: the best that is free."""
+    """None: on the best free host, as the scheduler sees it."""
     probability: float = 1.0
-    """That it ends first."""
+    """That the new copy answers first."""
     price: float = 0.0
-    """What a slot-second was worth, in seconds of latency."""
+    """What a second of a slot was worth, in seconds of waiting."""
     reason: str = ""
 
 
@@ -58,44 +78,45 @@ class Stop(NamedTuple):
 
 
 class Scene(Protocol):
-    """What a rule may look at: live."""
+    """What a rule may look at: live, and read-only."""
 
-    @property
-    def now(self) -> float:
-        """Seconds on the scheduler's clock."""
-
-    @property
-    def slots(self) -> int:
-        """How many slots the hosts offer that are up."""
-
-    @property
-    def queued(self) -> int:
-        """How many tasks wait for a slot."""
+    now: float
+    slots: int
+    """All slots of hosts that are up."""
+    queued: int
+    """Originals that wait for a slot."""
 
     def idle(self) -> Mapping[str, int]:
-        """Return the free slots by host, of those that are up and answer."""
+        """Return the free slots by host, of hosts that are up, not silent and not quarantined."""
+        ...
 
     def weight(self, host: str) -> float:
-        """Return how fast a slot of a host is, as declared."""
+        """Return the declared weight of a host."""
+        ...
 
     def silent(self) -> Collection[str]:
         """Return the hosts whose link is silent now."""
+        ...
 
     def running(self) -> Iterable[Sequence[Copy]]:
-        """Return of each running task its live copies, in order of start."""
+        """Yield for each running task its live copies, in the order of their start."""
+        ...
 
 
 class Rule(Protocol):
-    """Decides which tasks are backed up. One object serves one pool."""
+    """When a task is worth a second copy. The state of one pool; only `look` is needed."""
 
     def began(self, copy: Copy, now: float) -> None:
-        """A copy began to run."""
+        """Note that a copy began to run."""
+        ...
 
     def ended(self, copy: Copy, now: float, how: str, seconds: float | None = None) -> None:
-        """A copy ended; `seconds`: how long it ran, where it finished."""
+        """Note how a copy ended: FINISHED, STOPPED, FAILED or LOST; `seconds`: what its run took, where that was measured."""
+        ...
 
-    def look(self, scene: Scene) -> tuple[list[Bet | Stop], float]:
-        """Return what to start and what to give up now, and when to look again at the latest (inf: when something begins or ends).
+    def look(self, scene: Scene) -> tuple[Sequence[Bet | Stop], float]:
+        """Return the bets to place and the backups to give up now, and when to look again at the latest.
 
-        Called while a slot is idle, whenever something happened, and when the time has come that it gave.
+        Asked when the time that it gave has come, and after whatever began or ended while a slot is idle.
         """
+        ...
