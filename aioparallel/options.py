@@ -179,6 +179,8 @@ class Options(Record):
         _read_retry(values)
         if "hosts" in values:
             values["hosts"] = _as_names(values["hosts"])
+        if values.get("backup") is False:
+            values["backup"] = None
         for name in ("labels", "locality"):
             if isinstance(given := values.get(name), Mapping):
                 values[name] = dict(cast("Any", given))  # what is changed later changes no call
@@ -205,7 +207,6 @@ class Options(Record):
             raise ValueError("idempotent=False forbids running twice, so retries must be 0 (and Retry(attempts=) 1)")
         if self.name is not None and not isinstance(self.name, str):
             raise TypeError(f"name={self.name!r}: give a str")
-        check_backup(self.backup)
         _check_cost(self.cost)
         for name in ("isolate", "copy"):
             if type(getattr(self, name)) is not bool:
@@ -255,13 +256,6 @@ def _read_retry(values: dict[str, Any]) -> None:
     if "retry" in values:
         raise ValueError(f"retries={retries} is short for retry=Retry(attempts={retries + 1}): give one of the two")
     values["retry"] = Retry(attempts=retries + 1)
-
-
-def check_backup(backup: object) -> None:
-    """Raise TypeError for what is no rule for backups."""
-    if backup is None or backup is True or callable(getattr(backup, "rule", None)) or callable(getattr(backup, "look", None)):
-        return
-    raise TypeError(f"backup={backup!r}: give True, a Backup(...), a rule of your own (an object with look(scene)), or None for no backups")
 
 
 def _check_cost(cost: object) -> None:

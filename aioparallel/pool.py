@@ -22,7 +22,7 @@ from ._jobs.submitting import PoolView, Submitter
 from ._observe.observing import Observed
 from ._worker import context
 from ._worker.machine import descriptor_limit
-from .config import SSH, HostAdded, HostRemoved, as_value, check_selection, given, settled, unset, with_file
+from .config import SSH, HostAdded, HostRemoved, as_value, check_backup, check_selection, given, settled, unset, with_file
 from .errors import HostError, PoolClosed, UsageError
 from .options import DEFAULTS, Options
 from .policies import Hosts, HostView, Selection, Slots
@@ -50,7 +50,8 @@ class Pool(Submitter, Observed):
     name: for messages. seed: what each task's own seed is derived from; None: drawn. preload: modules that every slot has imported.
     max_tasks_per_slot: a slot is replaced after so many. python: the interpreter of the slots, where this program has none of its own.
     reserve: CPUs of this machine that `local=None` leaves free; None: 1 where there are hosts. selection: the policy that chooses hosts
-    (`aioparallel.policies`); None: where a task is expected to end first. ship: modules that travel to far hosts as source besides your
+    (`aioparallel.policies`); None: where a task is expected to end first. backup: True, or a `Backup(...)`: a task that runs late is run
+    once more elsewhere, and the first answer wins; None: never two at a time. ship: modules that travel to far hosts as source besides your
     own, though they are installed here; "-name" excludes one.
     heartbeat: seconds between words to each far host; after three without an answer it is lost, and its tasks run elsewhere.
     orphan_after: seconds after which a host that hears nothing ends everything it runs. lost_grace: seconds without a host that is up
@@ -76,6 +77,7 @@ class Pool(Submitter, Observed):
         python: str | None = unset("python"),
         reserve: int | None = unset("reserve"),
         selection: Selection | str | None = unset("selection"),
+        backup: Any = unset("backup"),
         heartbeat: float = unset("heartbeat"),
         orphan_after: float = unset("orphan_after"),
         lost_grace: float = unset("lost_grace"),
@@ -104,7 +106,9 @@ class Pool(Submitter, Observed):
         if context.in_slot():
             raise UsageError("a task cannot open a pool of its own: return, and submit from the controller")
         self._pool = self
-        self._options = DEFAULTS
+        self._options = DEFAULTS if not self._settings.backup else Options(backup=self._settings.backup)
+        self._backups = [] if self._options is DEFAULTS else [self._options.backup]
+        """Those that were asked for before there was an engine."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
         self._maker: Maker = cast("Maker", None)
@@ -135,6 +139,8 @@ class Pool(Submitter, Observed):
 
             self._engine = Engine(hosts, settings, publish=self._publish)
             self._maker = Maker(self._loop, self._engine)
+            for backup in self._backups:
+                self._engine.state.race(backup)
             self._engine.keeping.follow(self._settings.hosts, self._make_host)
         except BaseException:
             self._phase = "closed"
@@ -347,8 +353,17 @@ class Pool(Submitter, Observed):
         if self._settings.serial and (options.timeout is not None or options.memory is not None):
             raise UsageError('Pool(local="serial") runs tasks in this process, where timeout= and memory= cannot be kept')
         check_selection(options.selection)
+        check_backup(options.backup)
+        if options.backup is not None:
+            self._race(options.backup)
         if options.is_placed and self._phase == "open":
             self._engine.check_placement(options)
+
+    def _race(self, backup: Any) -> None:
+        if self._phase == "open":
+            self._engine.state.race(backup)
+        else:
+            self._backups.append(backup)
 
     async def share(self, value: T, *, name: str | None = None) -> Shared[T]:
         """Take a value that many tasks need, and return a handle: a task that is given it, at any depth, gets the value in its place.

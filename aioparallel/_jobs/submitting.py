@@ -108,7 +108,8 @@ class Submitter:
         snapshotted.
         hosts: only these, by name, or those of which a function of a `policies.HostView` says True. labels: only hosts whose entry has
         these. locality: by a host's name, how much better it is (0 indifferent, -1 forbidden). selection: the policy that chooses among
-        them. Raises ValueError or TypeError for what cannot be, UsageError where the open pool has no such host.
+        them. backup: as for the Pool; None: no backups. cost: how much work this call is, in any unit, compared with others of its
+        function. Raises ValueError or TypeError for what cannot be, UsageError where the open pool has no such host.
         """
         options = self._options.but(changes)
         self._pool._check_options(options)
@@ -125,7 +126,20 @@ class PoolView(Submitter):
         self._options = options
 
     def __repr__(self) -> str:
-        names = ["timeout", "deadline", "retries", "memory", "idempotent", "grace", "isolate", "hosts", "labels", "locality", "selection"]
+        names = [
+            "timeout",
+            "deadline",
+            "retries",
+            "memory",
+            "idempotent",
+            "grace",
+            "isolate",
+            "hosts",
+            "labels",
+            "locality",
+            "selection",
+            "backup",
+        ]
         if self._options.retry != Retry(attempts=self._options.retries + 1):
             names[2] = "retry"
         changed = {name: getattr(self._options, name) for name in names}

@@ -68,12 +68,16 @@ def _number(text: str) -> Any:
         return text
 
 
+def _truth(text: str) -> Any:
+    return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(text.lower(), text)
+
+
 def _parts(text: str) -> tuple[str, ...]:
     return tuple([part for entry in text.split(",") if (part := entry.strip())])
 
 
 _READERS: dict[str, Callable[[str], Any]] = {
-    "Any": _whole, "int": _whole, "float": _number, "tuple[str, ...]": _parts,
+    "Any": _whole, "bool | Any": _truth, "int": _whole, "float": _number, "tuple[str, ...]": _parts,
 }  # fmt: skip
 
 

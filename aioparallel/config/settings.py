@@ -30,6 +30,7 @@ class Settings(Record):
     python: str | None = None
     reserve: int | None = None
     selection: Any = None
+    backup: bool | Any = None
     heartbeat: float = 5.0
     orphan_after: float = 60.0
     lost_grace: float = 60.0
@@ -61,6 +62,7 @@ class Settings(Record):
         if self.seed is not None and type(self.seed) is not int:
             raise TypeError(f"seed={self.seed!r}: give an int, or None to have one drawn")
         check_selection(self.selection)
+        check_backup(self.backup)
         if self.python is not None and not isinstance(self.python, str):
             raise TypeError(f"python={self.python!r}: give the path of an interpreter, as a str")
 
@@ -118,6 +120,13 @@ def check_selection(selection: object) -> None:
         raise ValueError(f"selection={selection!r}: give {', '.join(map(repr, SELECTIONS))}, or a policy")
     if not isinstance(selection, str) and selection is not None and not callable(selection):
         raise TypeError(f"selection={selection!r}: give a policy, as in selection='round-robin' or selection=policies.RoundRobin()")
+
+
+def check_backup(backup: object) -> None:
+    """Raise TypeError for what is no rule for backups."""
+    if backup is None or isinstance(backup, bool) or callable(getattr(backup, "rule", None)) or callable(getattr(backup, "look", None)):
+        return
+    raise TypeError(f"backup={backup!r}: give True, a Backup(...), a rule of your own (an object with look(scene)), or None for no backups")
 
 
 class Unset:

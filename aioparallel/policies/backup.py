@@ -30,9 +30,6 @@ class Backup(Record):
     max_extra_work: float = 0.1
     """Slot-seconds that losing backups may take, as a share of the useful ones."""
 
-    make: ClassVar[Callable[[], Rule] | None] = None
-    kind: ClassVar[str] = ""
-
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
         copies: Any = self.max_copies
@@ -42,8 +39,9 @@ class Backup(Record):
 
     def rule(self) -> Rule:
         """Return a new rule, which has seen nothing yet."""
-        if self.make is not None:
-            return self.make()
+        make = self.__dict__.get("make")
+        if make is not None:
+            return cast("Rule", make())
         from .rule import Racing  # what is not asked for costs no time
 
         return Racing(max_copies=self.max_copies, max_extra_work=self.max_extra_work)
@@ -78,6 +76,8 @@ class Backup(Record):
 
 class _Preset(Backup):
     """A Backup that makes another rule."""
+
+    kind: ClassVar[str] = ""
 
     @classmethod
     def of(cls, kind: str, make: Callable[[], Rule], copies: int, extra: float) -> Backup:

@@ -47,7 +47,7 @@ def bin_of(work: float) -> float:
 
 def work_at(place: float) -> float:
     """Return the amount of work at a place on the scale of bins."""
-    return 2.0 ** ((place + LOWEST) / BINS_AN_OCTAVE)
+    return float(2.0 ** ((place + LOWEST) / BINS_AN_OCTAVE))
 
 
 def _gaps() -> list[int]:
@@ -177,7 +177,7 @@ class Durations:
         base, tail = place - slower, mass[place : place + REACH]
         values = [cumulative[min(last, at)] if (at := base + gap) > 0 else 0.0 for gap in GAPS[: len(tail)]]
         beyond = max(0.0, self._survival[min(last, place + len(tail))])
-        return (sum(map(mul, tail, values)) + beyond * values[-1]) / alive
+        return float((sum(map(mul, tail, values)) + beyond * values[-1]) / alive)
 
     def win_same(self, place: float, slower: int) -> float:
         """Return how probably a fresh copy overtakes if it needs the same work: only where its host is faster, and the old one not far."""

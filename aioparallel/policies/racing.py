@@ -80,11 +80,20 @@ class Stop(NamedTuple):
 class Scene(Protocol):
     """What a rule may look at: live, and read-only."""
 
-    now: float
-    slots: int
-    """All slots of hosts that are up."""
-    queued: int
-    """Originals that wait for a slot."""
+    @property
+    def now(self) -> float:
+        """Seconds on the scheduler's clock."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """All slots of hosts that are up."""
+        ...
+
+    @property
+    def queued(self) -> int:
+        """Originals that wait for a slot."""
+        ...
 
     def idle(self) -> Mapping[str, int]:
         """Return the free slots by host, of hosts that are up, not silent and not quarantined."""

@@ -148,7 +148,7 @@ class Racing:
         allowance = self._open(scene)
         used = self.races.exposed(scene.now) / allowance if allowance > 0 else 1.0
         left = max(0.05, 1.0 - used ** (1.0 + SPARING * alive))
-        return price / (left * left)
+        return float(price / (left * left))
 
     def _serve(self, key: Key, scene: Scene, idle: Mapping[str, int], bets: list[Bet]) -> None:
         """Look at one queue, as far as it is due."""

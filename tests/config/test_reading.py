@@ -25,6 +25,7 @@ orphan_after = 20.5
 lost_grace = 9
 ship = ["mine", "-mine.data"]
 selection = "round-robin"
+backup = true
 
 [[hosts]]
 address = "me@box:2222"
@@ -56,7 +57,8 @@ def test_every_setting_and_every_field_of_a_host(project: Path) -> None:
     settings = read_config()
     assert settings == Settings(
         local=0, name="census", seed=7, preload=["json", "math"], max_tasks_per_slot=10, python=f"{project}/bin/python", reserve=2,
-        heartbeat=2, orphan_after=20.5, lost_grace=9, ship=["mine", "-mine.data"], selection="round-robin", hosts=[box, "gpu1"],
+        heartbeat=2, orphan_after=20.5, lost_grace=9, ship=["mine", "-mine.data"], selection="round-robin", backup=True,
+        hosts=[box, "gpu1"],
     )  # fmt: skip
     assert set(vars(settings)) == set(Settings._fields) and set(SSH._fields) == set(vars(settings.hosts[0])), "a new one belongs in here"
 

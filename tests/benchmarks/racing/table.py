@@ -33,41 +33,10 @@ COPIES = {"reference": 4}
 STUDY = dict(
     zip(
         WORKLOADS,
-        (
-            1.61,
-            1.67,
-            1.65,
-            1.37,
-            1.2,
-            1.22,
-            1.22,
-            1.24,
-            1.35,
-            1.39,
-            1.44,
-            1.2,
-            1.19,
-            1.21,
-            1.21,
-            1.35,
-            1.44,
-            1.4,
-            1.65,
-            1.42,
-            1.54,
-            1.64,
-            1.42,
-            1.21,
-            1.56,
-            1.41,
-            1.23,
-            0.93,
-            1.32,
-            1.08,
-            1.55,
-            1.22,
-            1.18,
-            1.24,
+        map(
+            float,
+            "1.61 1.67 1.65 1.37 1.20 1.22 1.22 1.24 1.35 1.39 1.44 1.20 1.19 1.21 1.21 1.35 1.44 1.40 1.65 1.42 1.54 1.64 1.42 1.21 "
+            "1.56 1.41 1.23 0.93 1.32 1.08 1.55 1.22 1.18 1.24".split(),
         ),
         strict=True,
     )
@@ -133,9 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--progress", action="store_true")
     given = parser.parse_args(arguments)
     rules = {**RULES, **INFORMED} if given.progress else RULES
-    print(
-        f"{'':5}{'oracle s':>10} {' '.join(f'{rule:>12}' for rule in rules)}  most  study best      misses (P: preset, S: study, W: waste)"
-    )
+    print(f"{'':5}{'oracle s':>10} {' '.join(f'{rule:>12}' for rule in rules)}  most  study best      misses")
     rows: list[Row] = []
     for name in given.rows.split(","):
         rows.append(Row(name, given.seeds, rules))
