@@ -169,6 +169,32 @@ def leave_dead_children(count: int) -> int:
     return os.getpid()
 
 
+def late_at_first(folder: str, late: int = 1) -> int:
+    """Run for ever, with a child, in the first attempts; else return the attempt's number. Each says in a file who it is."""
+    from aioparallel import current_task
+
+    number = current_task().attempt
+    child = start_sleeper() if number <= late else 0
+    with open(f"{folder}/{number}.part", "w") as file:
+        file.write(f"{os.getpid()} {child}\n")
+    os.replace(f"{folder}/{number}.part", f"{folder}/{number}")
+    while number <= late:
+        time.sleep(1000)
+    return number
+
+
+def late_at_last(folder: str) -> int:
+    """Return in the first attempt, once a later one has said in a file who it is; that one runs for ever."""
+    from aioparallel import current_task
+
+    number = current_task().attempt
+    if number > 1:
+        return late_at_first(folder, number)
+    while not os.path.exists(f"{folder}/2"):
+        time.sleep(0.005)
+    return number
+
+
 def start_endless_thread() -> int:
     import threading
 
