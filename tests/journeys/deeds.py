@@ -183,6 +183,16 @@ def late_at_first(folder: str, late: int = 1) -> int:
     return number
 
 
+def stop_at_first(number: int, whose: int) -> int:
+    """Work for a while; one call stops its own process in its first attempt."""
+    from aioparallel import current_task
+
+    if number == whose and current_task().attempt == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(0.03)
+    return number
+
+
 def late_at_last(folder: str) -> int:
     """Return in the first attempt, once a later one has said in a file who it is; that one runs for ever."""
     from aioparallel import current_task
