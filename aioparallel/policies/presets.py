@@ -76,7 +76,7 @@ class Watching:
         elif copy.number > 1:
             self.lost += took
 
-    def extra(self, now: float) -> float:
+    def spent(self, now: float) -> float:
         """Return what backups lost, and what those that run may lose by now."""
         return self.lost + sum(now - began for began in self.backups.values())
 
@@ -104,7 +104,7 @@ class Hedge(Watching):
     def look(self, scene: Scene) -> tuple[list[Bet], float]:
         """See Rule."""
         room = sum(scene.idle().values())
-        if not room or self.extra(scene.now) > self.max_extra_work * self.useful:  # noqa: S610 - no database is near
+        if not room or self.spent(scene.now) > self.max_extra_work * self.useful:
             return [], NEVER
         limits = {name: known.quantile(self.quantile) for name, known in self.functions.items() if len(known.values) >= self.samples}
         return _past(scene, limits, room, f"older than {self.quantile:.0%} of its function's calls")

@@ -23,6 +23,8 @@ SLACK = 0.75
 """Classes by which a host's speed must have moved before its copies are sorted anew."""
 FRESH = 0.06
 """Durations are estimated anew after so many more samples, as a share."""
+MANY, AGED = 100.0, 0.5
+"""With so many samples the ages of what runs say little: half a median may pass before they are counted again."""
 ENOUGH = 30.0
 """Samples after which a function has a shape of its own."""
 
@@ -228,13 +230,15 @@ class Races:
         return seconds * self.speeds.sure(copy.host) / cost
 
     def settled(self, function: Function, now: float, *, overdue: bool = False) -> bool:
-        """Bring a function's estimate up to date, and return whether there is one. `overdue`: with the ages of what runs."""
+        """Bring a function's estimate up to date, and return whether there is one. `overdue`: count the ages of what runs as of now."""
         durations = function.durations
         if not durations.count:
             return False
-        stale = abs(durations.count - function.settled_count) > FRESH * function.settled_count
+        fresh = FRESH if durations.count < MANY else 2.5 * FRESH
+        stale = abs(durations.count - function.settled_count) > fresh * function.settled_count
         if not stale and overdue and function.settled_at < now:
-            stale = self._work_since(function, now) > FRESH * durations.median
+            share = FRESH if durations.count < MANY else AGED
+            stale = self._work_since(function, now) > share * durations.median
         if stale:
             if self.shape.count > 1.1 * self.shape_count and self.shape.count >= ENOUGH:
                 self.shape.settle(())

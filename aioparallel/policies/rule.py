@@ -21,7 +21,7 @@ from .racing import NEVER, Bet, Copy, Scene, Stop
 
 __all__ = ["Racing"]
 
-IDLE_PRICE = 0.03
+IDLE_PRICE = 0.02
 """Of a slot that nobody is likely to want."""
 STREAM_PRICE = 0.08
 """Added while new work keeps coming: what is spent now is not there for the stragglers to come."""
@@ -31,6 +31,10 @@ SAFETY = 1.5
 """Idle slots beyond so many square roots of the demand are nearly free."""
 QUEUE_PRICE = 1.0
 """Added per original that waits, as a share of all slots."""
+UNUSED = 0.05
+"""What the price is multiplied with while nothing of the budget is used: what is left over at the end helps nobody."""
+SLOPE = 1.0
+"""How fast that goes as it is used."""
 SPARING = 2.0
 """How early the price rises as the budget is used up: with one over the square of what is left of this power of it."""
 RESERVE = 1.5
@@ -47,6 +51,8 @@ WAITING_SHARE = 0.2
 """Of all slots that backups may hold while originals wait."""
 CROWD = 0.5
 """Originals waiting per slot beyond which there are no bets."""
+LULL = 0.01
+"""Of the shortest median: what a backup may be late by."""
 AGAIN = 0.3
 """A copy that was not worth a bet when its time came is looked at again when it is so much older."""
 LEAST_PROGRESS = 0.05
@@ -66,9 +72,21 @@ class Racing:
         self._free: list[str] = []
         self._next = NEVER
         self._limit = NEVER
+        self._rest = -NEVER
 
     def look(self, scene: Scene) -> tuple[list[Bet | Stop], float]:
-        """Return the bets that are worth it now, and when the next one could be."""
+        """Return the bets that are worth it now, and when the next one could be.
+
+        Events come faster than ages grow: between two real looks lies a small share of the shortest median.
+        """
+        if scene.now < self._rest and not scene.silent():
+            return [], self._rest
+        found, due = self._look(scene)
+        medians = [] if found else [self.races.function(key[0]).durations.median for key in self._queues]
+        self._rest = scene.now + LULL * min(medians, default=0.0)
+        return found, due
+
+    def _look(self, scene: Scene) -> tuple[list[Bet | Stop], float]:
         races = self.races
         races.speeds.declare(scene.weight)
         if races.fresh:
@@ -104,7 +122,7 @@ class Racing:
         return allowance * (1.0 - KEEP_LAST * (1.0 - races.arrivals.alive(scene.now)) * min(1.0, LAST * live / max(1, scene.slots)))
 
     def _give_up(self, scene: Scene) -> list[Bet | Stop]:
-        """Stop the most overdue backup if what runs may lose nearly all of the budget, the sooner the more there are."""
+        """Stop the most overdue backup if what runs may lose nearly all of the budget; else say when that could be."""
         races, now = self.races, scene.now
         late = [copy for copy, wager in races.wagers.items() if wager.settled or now - copy.began > wager.reserve]
         allowance, exposed = self._open(scene), races.exposed(now)
@@ -113,7 +131,7 @@ class Racing:
             self._limit = now + max(missing / len(races.wagers), 0.01 * allowance)
             return []
         self._limit = NEVER
-        able = [copy for copy in late or races.wagers if len(races.live[copy.task].copies) > 1 and not races.wagers[copy].spared]
+        able = [copy for copy in late or races.wagers if not races.wagers[copy].spared and len(races.live[copy.task].copies) > 1]
         if not able:
             return []
         copy = max(able, key=self._overdue(now))
@@ -148,6 +166,7 @@ class Racing:
         allowance = self._open(scene)
         used = self.races.exposed(scene.now) / allowance if allowance > 0 else 1.0
         left = max(0.05, 1.0 - used ** (1.0 + SPARING * alive))
+        price *= min(1.0, UNUSED + SLOPE * used)
         return float(price / (left * left))
 
     def _serve(self, key: Key, scene: Scene, idle: Mapping[str, int], bets: list[Bet]) -> None:
@@ -197,7 +216,7 @@ class Racing:
         """Return the probability that is worth a bet, and by how many bins the old host is slower."""
         speeds = self.races.speeds
         first, second = speeds.sure(old), speeds.sure(new)
-        scale = speeds.highest
+        scale = speeds.typical
         price = self._price
         threshold = price * second / scale / (1.0 + price * (first + second) / scale)
         slower = round(BINS_AN_OCTAVE * log2(first / second))

@@ -59,9 +59,9 @@ class Speeds:
     def _of(self, host: str) -> list[float]:
         state = self._hosts.get(host)
         if state is None:
-            state = self._hosts[host] = [log(max(1e-6, self._weight(host))), PRIOR, 0.0]
-            state[2] = exp(state[0])
+            state = self._hosts[host] = [log(max(1e-6, self._weight(host))), PRIOR, 1.0, 1.0]
             self._sum += state[0]
+            self._note(state)
         return state
 
     def speed(self, host: str) -> float:
@@ -74,16 +74,19 @@ class Speeds:
 
         As long as nothing else is known, hosts are alike.
         """
-        state = self._of(host)
-        middle = self._sum / len(self._hosts)
-        off = state[0] - middle
-        doubt = sqrt(state[1])
-        return exp(middle + off - doubt if off > doubt else middle + off + doubt if off < -doubt else middle)
+        state = self._hosts.get(host)
+        return state[3] if state is not None else self._of(host)[3]
 
     @property
-    def highest(self) -> float:
-        """The highest estimate of any host."""
-        return max((state[2] for state in self._hosts.values()), default=1.0)
+    def typical(self) -> float:
+        """The geometric mean of all hosts' estimates."""
+        return exp(self._sum / len(self._hosts)) if self._hosts else 1.0
+
+    def _note(self, state: list[float]) -> None:
+        middle, doubt = self._sum / len(self._hosts), sqrt(state[1])
+        off = state[0] - middle
+        state[2] = exp(state[0])
+        state[3] = exp(middle + (off - doubt if off > doubt else off + doubt if off < -doubt else 0.0))
 
     def deviation(self, host: str) -> float:
         """Return the standard error of the log of the estimate."""
@@ -119,4 +122,4 @@ class Speeds:
         state[0] += step
         self._sum += step
         state[1] = variance * (1.0 - gain)
-        state[2] = exp(state[0])
+        self._note(state)
