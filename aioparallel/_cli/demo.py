@@ -110,7 +110,7 @@ async def take_census(
     census = Census()
     shares: dict[str, report.Share] = {}
     began = time.perf_counter()
-    async with Pool(local=slots, hosts=hosts, name="census") as pool:
+    async with Pool(local=slots, hosts=hosts, name="census", backup=bool(hosts)) as pool:
         if hosts:
             await pool.ready()
             _check_any(pool.status(), slots, hosts)
