@@ -7,7 +7,6 @@ Guarantees
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from ..status import IDLE, RUNNING, STARTING
 from . import near
 from .assign_far import launch as far_launch
 from .backlog import FAR, Backlog
-from .lanes import allowed_by, avoided, interrupt
+from .lanes import allowed_by, avoided
 from .ledger import Slot
 from .races import MAX_COPIES, Races
 from .stimuli import Action, Emit, Kill
@@ -26,8 +25,6 @@ from .stimuli import Action, Emit, Kill
 if TYPE_CHECKING:
     from .host_record import HostRecord
     from .state import State
-
-log = logging.getLogger("aioparallel")
 
 NEVER = float("inf")
 
@@ -100,23 +97,30 @@ def look(state: State, races: Races, now: float, actions: list[Action]) -> None:
     if now < races.due and not stage.idle():
         return
     races.due = NEVER
-    for key, rule in list(races.rules.items()):
+    for rule in list(races.rules.values()):
         try:
             bets, due = rule.look(stage)
-            due = float(due)
-            for bet in bets:
-                if isinstance(bet, Stop):
-                    _give_up(state, races, bet, actions)
-                    continue
-                wrong = _start(state, races, stage, rule, bet, actions)
-                if wrong:
-                    raise ValueError(f"it wished for {bet!r}: {wrong}")  # noqa: TRY301 - it is said below
-        except BaseException as raised:
-            interrupt(state, raised)
-            log.error("the backup rule %r failed, and is asked no more: Backup() decides", key, exc_info=raised)  # noqa: TRY400
-            races.replace(key, now)
+            bets, due = list(bets), float(due)
+        except BaseException as raised:  # noqa: BLE001 - it is the user's, and is said
+            races.failed(rule, "it was asked", raised, now)
+            continue
+        wrong = _do(state, races, stage, rule, bets, actions)
+        if wrong:
+            races.failed(rule, wrong, None, now)
             continue
         races.due = min(races.due, due if due > now else NEVER)
+
+
+def _do(state: State, races: Races, stage: Stage, rule: Any, bets: list[Any], actions: list[Action]) -> str:
+    """Do what a rule wishes; return what is wrong with that."""
+    for bet in bets:
+        if isinstance(bet, Stop):
+            _give_up(state, races, bet, actions)
+            continue
+        wrong = _start(state, races, stage, rule, bet, actions) if isinstance(bet, Bet) else "that is no Bet"
+        if wrong:
+            return f"it wished for {bet!r}: {wrong}"
+    return ""
 
 
 def _start(state: State, races: Races, stage: Stage, rule: Any, bet: Bet, actions: list[Action]) -> str:

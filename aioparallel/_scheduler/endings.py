@@ -138,7 +138,7 @@ class Endings:
         if task._state in SETTLED:
             self._ended_for_nothing(attempt, now, actions)
             return
-        others = self._others_run(attempt, COPY_FAILED, now)
+        others = self._others_run(attempt, STOPPED if attempt.is_given_up else COPY_FAILED, now)
         if attempt.is_given_up and task._state == RUNNING and self._state.closing is None:
             self._ended_for_nothing(attempt, now, actions)
             if not others:

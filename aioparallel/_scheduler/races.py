@@ -11,6 +11,7 @@ How it works
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from .._jobs.task import Attempt, Task
@@ -18,12 +19,14 @@ from ..policies.backup import Backup
 from ..policies.racing import FINISHED, STOPPED, Copy
 from ..status import RUNNING
 from . import far, near
-from .lanes import policy_key
+from .lanes import interrupt, policy_key
 
 if TYPE_CHECKING:
     from ..policies.racing import Rule
     from .state import State
     from .stimuli import Action
+
+log = logging.getLogger("aioparallel")
 
 NEVER = float("inf")
 MAX_COPIES = 3
@@ -67,14 +70,24 @@ class Races:
             self._token = object()
             self.rules[key] = Backup().rule() if backup is True else backup.rule() if hasattr(backup, "rule") else _Given(backup)
 
-    def replace(self, key: Any, now: float) -> None:
-        """A rule has failed: the built-in one takes over, and is told what runs."""
-        rule = self.rules[key] = Backup().rule()
+    def failed(self, rule: Rule, wrong: str, raised: BaseException | None, now: float) -> None:
+        """A rule has failed: say so; the built-in one takes over, and is told what runs. If it was that one, there is none."""
+        key = next((key for key, known in self.rules.items() if known is rule), None)
+        if key is None:
+            return
+        if raised is not None:
+            interrupt(self._state, raised)
+        log.error("the backup rule %r failed, and is asked no more: Backup() decides (%s)", key, wrong, exc_info=raised)
         self._token = object()
+        built_in = Backup().rule()
+        if type(rule) is type(built_in):
+            del self.rules[key]
+            return
+        self.rules[key] = built_in
         for number, task in self.tasks.items():
-            if self.rule_of(task) is rule:
+            if self.rule_of(task) is built_in:
                 for copy in self.copies[number].values():
-                    rule.began(copy, now)
+                    built_in.began(copy, now)
 
     def begins(self, attempt: Attempt, now: float) -> None:
         """An attempt is the first of its slot, or was just given one."""
@@ -91,7 +104,10 @@ class Races:
         function = task._function
         name = function if isinstance(function, str) else function.name
         copies[attempt.ident] = copy = Copy(task._id, name, attempt.slot.host, now, number=attempt.number, cost=task._options.cost)
-        rule.began(copy, now)
+        try:
+            rule.began(copy, now)
+        except BaseException as raised:  # noqa: BLE001 - it is the user's, and is said
+            self.failed(rule, "it was told that a copy began", raised, now)
 
     def leaves(self, attempt: Attempt, how: str, now: float, seconds: float | None = None) -> bool:
         """An attempt has ended, or will not begin: return whether another copy of its task is out."""
@@ -115,11 +131,15 @@ class Races:
             return
         if how == FINISHED:
             self.useful += now - copy.began
-        else:
+        elif how == STOPPED and task._state == RUNNING:
             self.wasted += now - copy.began
         rule = self.rule_of(task)
-        if rule is not None:
+        if rule is None:
+            return
+        try:
             rule.ended(copy, now, how, seconds)
+        except BaseException as raised:  # noqa: BLE001 - it is the user's, and is said
+            self.failed(rule, "it was told that a copy ended", raised, now)
 
     def decided(self, attempt: Attempt, now: float, seconds: float | None, actions: list[Action]) -> bool:
         """An attempt settles its task: stop all other copies. Return whether there were any."""

@@ -366,6 +366,25 @@ def test_a_rule_that_answers_nonsense_is_named_once_and_asked_no_more(wrong: Any
     assert_over(sim)
 
 
+@pytest.mark.parametrize("where", ["began", "ended", "look"])
+def test_a_rule_that_raises_costs_no_task(where: str, caplog: pytest.LogCaptureFixture) -> None:
+    sim, rule = Simulation(2), Wishes()
+
+    def fail(*_: Any) -> None:
+        raise LookupError("on purpose")
+
+    setattr(rule, where, fail)
+    with caplog.at_level(logging.ERROR, logger="aioparallel"):
+        tasks = [sim.submit(backup=rule) for _ in range(2)]
+        for slot in sim.slots():
+            slot.up()
+            slot.answer()
+            nudge(sim)
+    assert all(task.done() for task in tasks)
+    assert [str(record.exc_info and record.exc_info[1]) for record in caplog.records if "Wishes" in record.getMessage()] == ["on purpose"]
+    assert_over(sim)
+
+
 def test_a_raced_task_that_dies_with_its_last_host_says_so() -> None:
     sim, rule = Simulation(2), Wishes()
     task = sim.submit(backup=rule)
