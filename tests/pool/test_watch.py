@@ -113,7 +113,7 @@ async def test_lines_where_there_is_no_terminal(gate: Gate) -> None:
             gate.open()
             await task
         lines = out.getvalue().splitlines()
-        assert re.fullmatch(r"mine: 0 of 0 finished, 0 queued, 0/1 slots busy, [\d.]+ m?s", lines[0])
+        assert re.fullmatch(r"mine: 0 of 0 finished, 0 queued, 0/1 slots busy, [\d.]+ [mu]?s", lines[0])
         assert any("0 of 1 finished, 0 queued, 1/1 slots busy, longest runs for " in line for line in lines)
         assert lines[-1].startswith("mine: 1 of 1 finished, 0 queued, 0/1 slots busy")
         assert "\x1b" not in out.getvalue() and not threads()
@@ -227,7 +227,7 @@ async def test_progress_of_a_map(monkeypatch: pytest.MonkeyPatch) -> None:
         assert sum(isinstance(value, ValueError) for value in found) == 10 and not threads()
     lines = err.getvalue().splitlines()
     assert re.fullmatch(r"tests.pool.test_watch.fail_for_some: 0 of 100, 0%, .*s", lines[0])
-    assert re.fullmatch(r"tests.pool.test_watch.fail_for_some: 100 of 100, 100%, [\d,.e+]+/s, 10 failed, [\d.]+ m?s", lines[-1])
+    assert re.fullmatch(r"tests.pool.test_watch.fail_for_some: 100 of 100, 100%, [\d,.e+]+/s, 10 failed, [\d.]+ [mu]?s", lines[-1])
 
 
 async def test_progress_says_when_it_will_be_done(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:

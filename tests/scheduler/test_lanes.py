@@ -36,7 +36,7 @@ def test_what_failed_on_the_only_host_can_leave_when_there_are_two() -> None:
     kept = sim.submit()
     add(sim, "b")
     assert lost.cancel() and lost.cancelled()
-    assert [len(lane.queue) for lane in sim.state.all_lanes()] == [1, 0, 0]
+    assert [len(lane.queue) for lane in sim.state.all_lanes()] == [1, 0]
     sim.feed(FarUp("b", 1, ""))
     assert kept.state == "running" and kept._attempt is not None and kept._attempt.slot.host == "b"
 
