@@ -51,7 +51,7 @@ class Races:
         self.due = NEVER
         self.launched = self.won_count = self.lost_count = 0
         self.useful = self.wasted = 0.0
-        """Seconds of copies that settled a task, and of copies that did not."""
+        """Seconds of copies that settled a task, and of backups that did not."""
 
     def rule_of(self, task: Task[Any]) -> Rule | None:
         """Return the rule for a task; None: it may not be raced."""
@@ -131,7 +131,7 @@ class Races:
             return
         if how == FINISHED:
             self.useful += now - copy.began
-        elif how == STOPPED and task._state == RUNNING:
+        elif how == STOPPED and task._state == RUNNING and attempt.is_backup:
             self.wasted += now - copy.began
         rule = self.rule_of(task)
         if rule is None:

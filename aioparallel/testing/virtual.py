@@ -37,7 +37,10 @@ class VirtualOutcome(Record):
 
 
 class VirtualReport(Record):
-    """What a run took. `busy`, `useful`, `wasted`: slot-seconds of all attempts, of those that settled a task, and of the others."""
+    """What a run took. `busy`, `useful`, `wasted`: slot-seconds of all attempts, of those that settled a task, and of backups that did not.
+
+    (An original that was overtaken is neither: it would have run in any case.)
+    """
 
     tasks: tuple[VirtualOutcome, ...]
     makespan: float
@@ -99,7 +102,7 @@ class _Run(Simulation):
         self._calls: list[VirtualTask] = []
         self._tasks: list[Task[Any]] = []
         self._ends: dict[int, float] = {}
-        self._worked: list[tuple[int, float]] = []
+        self._worked: list[tuple[int, float, bool]] = []
         self._agenda: list[tuple[float, int, Callable[[], object]]] = []
         self._count = 0
         for host in hosts:
@@ -162,7 +165,7 @@ class _Run(Simulation):
 
     def worked(self, attempt: Attempt, seconds: float) -> None:
         """An attempt held a slot for so long."""
-        self._worked.append((attempt.ident, seconds))
+        self._worked.append((attempt.ident, seconds, attempt.is_backup))
 
     def _play(self) -> None:
         reports = any(call.progress for call in self._calls)
@@ -191,8 +194,9 @@ class _Run(Simulation):
 
     def _report(self) -> VirtualReport:
         won = {ident for ident, _ in self.answers.values()}
-        busy = sum(seconds for _, seconds in self._worked)
-        useful = sum(seconds for ident, seconds in self._worked if ident in won)
+        busy = sum(seconds for _, seconds, _ in self._worked)
+        useful = sum(seconds for ident, seconds, _ in self._worked if ident in won)
+        wasted = sum(seconds for ident, seconds, backup in self._worked if backup and ident not in won)
         races = self.state.races
         outcomes = tuple(
             VirtualOutcome(
@@ -203,6 +207,6 @@ class _Run(Simulation):
         )  # fmt: skip
         return VirtualReport(
             tasks=outcomes, makespan=max((one.finished for one in outcomes if one.outcome == SUCCEEDED), default=0.0),
-            busy=busy, useful=useful, wasted=busy - useful, backups=races.launched if races is not None else 0,
+            busy=busy, useful=useful, wasted=wasted, backups=races.launched if races is not None else 0,
             backups_won=races.won_count if races is not None else 0, events=tuple(self.recorder.events),
         )  # fmt: skip

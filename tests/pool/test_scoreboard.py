@@ -256,7 +256,7 @@ def test_races_are_shown(tmp_path: Path, backup_wins: bool) -> None:
     assert loser.look_at_kill() == "killed"
     status = look(sim)
     assert (status.backups_won, status.backups_lost) == (backup_wins, not backup_wins)
-    assert status.extra_work == pytest.approx(400.0 if backup_wins else 25.0)
+    assert status.extra_work == pytest.approx(0.0 if backup_wins else 25.0)
     history = sim.state.endings.history
     assert history.run.count == history.wait.count == 1, "copies that were stopped are not counted"
     for event in sim.recorder.events:

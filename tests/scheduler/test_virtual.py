@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,7 +50,9 @@ def test_a_straggler_is_raced_and_the_loser_is_wasted() -> None:
     assert VirtualCluster(two()).run(tasks).makespan == pytest.approx(50.0)
     report = VirtualCluster(two(), backup=Late(2.0)).run(tasks)
     assert report.makespan == pytest.approx(3.0) and (report.backups, report.backups_won) == (1, 1)
-    assert report.wasted == pytest.approx(3.0) and report.useful == pytest.approx(4.0)
+    assert report.wasted == 0 and report.useful == pytest.approx(4.0) and report.busy == pytest.approx(7.0)
+    lost = VirtualCluster(two(), backup=Late(2.0)).run([VirtualTask(durations=[3.0, 9.0])])
+    assert (lost.backups, lost.backups_won) == (1, 0) and lost.wasted == pytest.approx(1.0) and lost.useful == pytest.approx(3.0)
     (started,) = [event for event in report.events if isinstance(event, BackupStarted)]
     assert started.age == pytest.approx(2.0) and len({record.host for record in report.tasks[-1].attempts}) == 2
 
@@ -100,3 +104,11 @@ def test_wrong_hosts_are_refused(hosts: list[VirtualHost]) -> None:
         VirtualCluster(hosts)
     with pytest.raises(ValueError, match="not overlap"):
         VirtualCluster([VirtualHost(name="a", outages=[(1.0, 5.0), (4.0, 6.0)])]).run([VirtualTask()])
+
+
+def test_the_example_prints_its_table_and_draws(tmp_path: Path) -> None:
+    """With fewer seeds, so that it takes a second or two."""
+    space = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "racing.py"))
+    report = space["run"]("silent machine", space["RULES"]["Backup()"], 0)
+    assert space["figure"]("silent machine", report) < space["figure"]("silent machine", space["run"]("silent machine", None, 0))
+    assert space["picture"]().count("<rect") > 800
