@@ -111,8 +111,9 @@ def table() -> str:
 def picture() -> str:
     """Return one batch without and with backups as SVG: a row for each slot, losing copies in red."""
     width, row, shapes, top = 900, 3, [], 20
-    for title, rule in (("without backups", None), ("with Backup()", Backup())):
-        report = run("slow copies", rule, 1)
+    reports = {"without backups": run("slow copies", None, 1), "with Backup()": run("slow copies", Backup(), 1)}
+    scale = width / max(report.makespan for report in reports.values())
+    for title, report in reports.items():
         first = min(record.started_at or 0.0 for task in report.tasks for record in task.attempts)
         records = [record for task in report.tasks for record in task.attempts if record.started_at and record.ended_at]
         rows = {place: number for number, place in enumerate(sorted({(record.host, record.slot) for record in records}))}
@@ -121,7 +122,7 @@ def picture() -> str:
             start, end = (record.started_at or 0.0) - first, (record.ended_at or 0.0) - first
             colour = "#4a7" if record.outcome == "succeeded" else "#d43"
             y = top + row * rows[record.host, record.slot]
-            shapes.append(f'<rect x="{start * 2:.1f}" y="{y}" width="{(end - start) * 2:.1f}" height="{row - 1}" fill="{colour}"/>')
+            shapes.append(f'<rect x="{start * scale:.1f}" y="{y}" width="{(end - start) * scale:.1f}" height="{row - 1}" fill="{colour}"/>')
         top += row * len(rows) + 40
     return f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{top}" font-family="sans-serif">{"".join(shapes)}</svg>'
 

@@ -129,6 +129,8 @@ class Races:
             del self.copies[task._id], self.tasks[task._id]
         if copy is None:
             return
+        if attempt.began is None:
+            attempt.began = copy.began  # one that is killed never says so itself
         if how == FINISHED:
             self.useful += now - copy.began
         elif how == STOPPED and task._state == RUNNING and attempt.is_backup:
