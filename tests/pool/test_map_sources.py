@@ -88,10 +88,13 @@ def test_an_interrupt_while_items_are_pickled_costs_no_more_than_those(chunk: in
         results = asyncio.ensure_future(mapped(), loop=loop)
         with pytest.raises(KeyboardInterrupt, match="mine"):
             loop.run_until_complete(results)
-        found = loop.run_until_complete(asyncio.wait_for(results, 20))
-        lost = [number for number, result in enumerate(found) if isinstance(result, PoolClosed)]
-        assert BREAKS_AT in lost and len(lost) <= 2 * chunk
-        assert all(result == double(number) for number, result in enumerate(found) if number not in lost)
+        if results.done():  # the item was pickled in a step of the map's own, which has ended by that
+            assert isinstance(results.exception(), KeyboardInterrupt)
+        else:
+            found = loop.run_until_complete(asyncio.wait_for(results, 20))
+            lost = [number for number, result in enumerate(found) if isinstance(result, PoolClosed)]
+            assert BREAKS_AT in lost and len(lost) <= 2 * chunk
+            assert all(result == double(number) for number, result in enumerate(found) if number not in lost)
         loop.run_until_complete(pool.aclose())
     finally:
         loop.close()
