@@ -16,11 +16,11 @@ from ..policies.racing import Bet, Copy, Stop
 from ..status import IDLE, RUNNING, STARTING
 from . import near
 from .assign_far import launch as far_launch
-from .backlog import FAR, Backlog
+from .backlog import Backlog
 from .lanes import allowed_by, avoided
 from .ledger import Slot
 from .races import MAX_COPIES, Races
-from .stimuli import Action, Emit, Kill
+from .stimuli import Action, Emit
 
 if TYPE_CHECKING:
     from .host_record import HostRecord
@@ -115,7 +115,7 @@ def _do(state: State, races: Races, stage: Stage, rule: Any, bets: list[Any], ac
     """Do what a rule wishes; return what is wrong with that."""
     for bet in bets:
         if isinstance(bet, Stop):
-            _give_up(state, races, bet, actions)
+            _give_up(races, bet, actions)
             continue
         wrong = _start(state, races, stage, rule, bet, actions) if isinstance(bet, Bet) else "that is no Bet"
         if wrong:
@@ -159,19 +159,14 @@ def _start(state: State, races: Races, stage: Stage, rule: Any, bet: Bet, action
     return ""
 
 
-def _give_up(state: State, races: Races, stop: Stop, actions: list[Action]) -> None:
+def _give_up(races: Races, stop: Stop, actions: list[Action]) -> None:
     """Stop a copy while its task runs on in another; what has ended meanwhile is passed over."""
     out = races.live.get(stop.task, [])
     attempt = next((attempt for attempt in out if attempt.number == stop.number and not attempt.is_given_up), None)
     if attempt is None or sum(not other.is_given_up for other in out) < 2:
         return
     attempt.is_given_up = True
-    slot = state.slots.get((attempt.slot.host, attempt.slot.index))
-    if state.hosts[attempt.slot.host].backlog is not None:
-        actions.append(Kill(attempt.slot.host, FAR, attempt.ident, 0.0))
-    elif slot is not None and slot.outstanding[0] is attempt and not slot.killing:
-        slot.killing = attempt.ident
-        actions.append(Kill(slot.host, slot.index, attempt.ident, 0.0))
+    races.stop(attempt, actions)
 
 
 def _place(state: State, stage: Stage, task: Task[Any], out: list[Attempt], wished: str | None) -> HostRecord | None:

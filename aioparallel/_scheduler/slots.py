@@ -76,7 +76,7 @@ def answered(state: State, stimulus: Answered, now: float, actions: list[Action]
     slot.stuck = False
     if not outstanding:
         _emptied(state, slot, actions)
-    elif outstanding[0].task._state != RUNNING:
+    elif outstanding[0].task._state != RUNNING or outstanding[0].is_given_up:
         _kill_if_asked(state, slot, actions)  # it could not be called back: it had begun behind those that answered now
     elif state.races is not None:
         state.races.begins(outstanding[0], now)
@@ -117,7 +117,7 @@ def recalled(state: State, stimulus: Recalled, now: float, actions: list[Action]
 
 def _kill_if_asked(state: State, slot: Slot, actions: list[Action]) -> None:
     attempt = slot.outstanding[0]
-    if attempt.task._state != RUNNING and slot.killing != attempt.ident:
+    if (attempt.task._state != RUNNING or attempt.is_given_up) and slot.killing != attempt.ident:
         slot.killing = attempt.ident
         grace = 0.0 if state.closing is not None else attempt.task._options.grace
         actions.append(Kill(slot.host, slot.index, attempt.ident, grace))

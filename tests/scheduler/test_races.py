@@ -293,6 +293,34 @@ def test_a_copy_that_is_given_up_is_killed_and_its_task_runs_on(what: str) -> No
     assert_over(sim)
 
 
+def test_a_copy_that_is_given_up_as_it_begins_is_killed_when_it_has_begun() -> None:
+    sim, rule = Simulation(3), Wishes()
+    task = sim.submit(backup=rule)
+    sim.slots()[0].up()
+    sim.slots()[0].begin()
+    wish(sim, rule, task.id)
+    second = sim.slots()[1]
+    second.up()
+    second.take()
+    wish(sim, rule, Stop(task.id, 2, "at once"))
+    assert second.look_at_kill() == "missed"
+    second.begin()
+    sim.advance(1)
+    assert second.look_at_kill() == "killed" and not task.done()
+    assert sim.state.races is not None and sim.state.races.out(task) == sim.slots()[0].outstanding
+
+
+def test_a_copy_that_is_given_up_before_it_began_is_called_back() -> None:
+    sim, rule = Simulation(3), Wishes()
+    task = sim.submit(backup=rule)
+    sim.slots()[0].up()
+    sim.slots()[0].begin()
+    wish(sim, rule, task.id)
+    wish(sim, rule, Stop(task.id, 2, "at once"))
+    assert not sim.slots()[1].outstanding and not sim.slots()[1].kills and not task.done()
+    assert [record.number for record in task.attempts] == [1]
+
+
 def test_what_may_not_run_twice_is_not_raced() -> None:
     sim, rule = Simulation(2), Wishes()
     task = sim.submit(backup=rule, idempotent=False)
