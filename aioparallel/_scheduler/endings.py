@@ -81,7 +81,7 @@ class Endings:
             attempt.payload, attempt.buffers = b"", ()
             attempt.stopped = "asked" if flags & ASKED else None
             self._ended_for_nothing(attempt, now, actions)
-            if task._state == STOPPING and not self._others_run(attempt, STOPPED, now):
+            if task._state == STOPPING and not self._others_run(attempt, STOPPED, now) and not self._is_in_limbo(task):
                 self.cancelled(task, None, now, actions)
         elif flags & ASKED:
             attempt.payload, attempt.buffers = b"", ()
@@ -144,7 +144,7 @@ class Endings:
             if not others:
                 self._state.requeue([attempt], "lost", now, actions)
         elif task._state == STOPPING:
-            if others:
+            if others or self._is_in_limbo(task):
                 self._ended_for_nothing(attempt, now, actions)
             else:
                 self.cancelled(task, attempt, now, actions)
@@ -181,8 +181,7 @@ class Endings:
                 self._fail(task, PoolClosed(self._state.closing), None, now, actions)
             return
         if task._state == STOPPING:
-            if not others:
-                self._state.hosts[attempt.slot.host].limbo.append(task)
+            self._state.hosts[attempt.slot.host].limbo.append(task)
             return
         task._losses += 1
         if others:
@@ -202,12 +201,13 @@ class Endings:
 
     def end_limbo(self, host: HostRecord, now: float, actions: list[Action]) -> None:
         """Everything on a host is known to be dead, or never will be: settle the tasks whose cancelling waited for that."""
-        for task in host.limbo:
-            if task._state not in SETTLED:
-                if task._attempt is not None:
-                    self.tell_unconfirmed(task._attempt, now, actions)
-                self.cancelled(task, task._attempt, now, actions)
-        host.limbo.clear()
+        limbo, host.limbo = host.limbo, []
+        for task in limbo:
+            if task._state in SETTLED or (self._state.races is not None and task._id in self._state.races.live) or self._is_in_limbo(task):
+                continue
+            if task._attempt is not None:
+                self.tell_unconfirmed(task._attempt, now, actions)
+            self.cancelled(task, task._attempt, now, actions)
 
     def tell_unconfirmed(self, attempt: Attempt, now: float, actions: list[Action]) -> None:
         """Some of a cancelled attempt may live: tell whoever listens."""
@@ -245,6 +245,10 @@ class Endings:
         self.failed_count += 1
         actions.append(Settle([task]))
         self._tell(task, attempt, FAILED, now, actions)
+
+    def _is_in_limbo(self, task: Task[Any]) -> bool:
+        """Return whether a copy of a raced task was lost with its host, and may live there."""
+        return self._state.races is not None and any(task in host.limbo for host in self._state.hosts.values())
 
     def _others_run(self, attempt: Attempt, how: str, now: float) -> bool:
         """An attempt ended, and did not settle its task: return whether another copy of it is out."""

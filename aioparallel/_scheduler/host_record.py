@@ -65,8 +65,10 @@ class HostRecord:
     def confirm_limbo(self) -> None:
         """Everything that ran here before is known to be dead."""
         for task in self.limbo:
-            if task._attempt is not None:
-                task._attempt.confirmed_dead = True
+            attempt = task._attempt
+            while attempt is not None:
+                attempt.confirmed_dead = attempt.confirmed_dead or attempt.slot.host == self.name
+                attempt = attempt.before
 
     # --- what `HostView` shows
 

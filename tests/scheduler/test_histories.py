@@ -354,6 +354,10 @@ class Histories(RuleBasedStateMachine):
             assert not task.done() and places[task] == len(live) <= Wishes.max_copies and set(live) <= set(self._out())
             places[task] = 1
         places.update(task for host in state.hosts.values() for task in host.limbo if not task.done())
+        for task in [task for task in places if self.rule.launched[task.id] and task._state == STOPPING]:
+            lost = [attempt for attempt in task._history() if attempt.outcome == LOST]
+            assert sum(task in host.limbo for host in state.hosts.values()) <= len(lost) and places[task] <= Wishes.max_copies
+            places[task] = 1  # it waits for the end of each of its copies
         waiting = Counter(task for lane in state.all_lanes() for task in lane.queue._tasks if task._state == QUEUED)
         assert max([*places.values(), *waiting.values()], default=1) == 1
         delayed = state.retrying.waiting

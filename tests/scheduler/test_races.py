@@ -321,6 +321,26 @@ def test_a_copy_that_is_given_up_before_it_began_is_called_back() -> None:
     assert [record.number for record in task.attempts] == [1]
 
 
+def test_a_cancelled_task_waits_for_the_copy_that_was_lost_with_its_host() -> None:
+    sim, rule = far("a", "b"), Wishes()
+    task = sim.submit(backup=rule)
+    here = task._attempt.slot.host
+    there = "b" if here == "a" else "a"
+    run_far(sim, here)
+    wish(sim, rule, task.id)
+    slot = run_far(sim, there)
+    task.cancel()
+    sim.far[here].lose(gone=False)
+    sim.far[there].leave()
+    sim.far[there].arrive()
+    assert slot.look_at_kill() == "killed"
+    settle(sim, there)
+    assert not task.done(), "nobody knows whether the other is dead"
+    sim.far[here].come_up()
+    assert task.cancelled() and all(record.confirmed_dead for record in task.attempts)
+    assert_over(sim)
+
+
 def test_what_may_not_run_twice_is_not_raced() -> None:
     sim, rule = Simulation(2), Wishes()
     task = sim.submit(backup=rule, idempotent=False)
